@@ -1,0 +1,77 @@
+"""The tables: corpus, campaigns, people, running work."""
+
+from __future__ import annotations
+
+from annotation.models.campaigns import (
+    Adjudication,
+    Campaign,
+    GoldQuestion,
+    Guideline,
+    Item,
+    Judgment,
+    SampledTurn,
+    Slot,
+    Task,
+    default_scales,
+)
+from annotation.models.corpus import (
+    Classifier,
+    Dataset,
+    Dialogue,
+    ImportRun,
+    Prediction,
+    Response,
+    Speaker,
+    System,
+    Text,
+    Turn,
+    Utterance,
+)
+from annotation.models.people import (
+    ApiToken,
+    ArmCounter,
+    AuditEvent,
+    Invitation,
+    Membership,
+    Role,
+    User,
+    make_pseudonym,
+    token_digest,
+)
+from annotation.models.running import Chunk, Job, ReportRun
+
+__all__ = [
+    "Adjudication",
+    "ApiToken",
+    "ArmCounter",
+    "AuditEvent",
+    "Campaign",
+    "Chunk",
+    "Classifier",
+    "Dataset",
+    "Dialogue",
+    "GoldQuestion",
+    "Guideline",
+    "ImportRun",
+    "Invitation",
+    "Item",
+    "Job",
+    "Judgment",
+    "Membership",
+    "Prediction",
+    "ReportRun",
+    "Response",
+    "Role",
+    "SampledTurn",
+    "Slot",
+    "Speaker",
+    "System",
+    "Task",
+    "Text",
+    "Turn",
+    "User",
+    "Utterance",
+    "default_scales",
+    "make_pseudonym",
+    "token_digest",
+]

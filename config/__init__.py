@@ -1,0 +1,7 @@
+"""How the product is run; nothing of what it does."""
+
+from __future__ import annotations
+
+from config.celery import app as celery_app
+
+__all__ = ["celery_app"]

@@ -102,7 +102,7 @@ class Campaign(models.Model):
 
 
 class Guideline(models.Model):
-    """The codebook of a campaign, in Markdown. A change is a new version; judgments name the one they were made under."""
+    """The codebook of a campaign, in Markdown. A change is a new version; judgments name the version they followed."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="guidelines")
     version = models.PositiveIntegerField()
@@ -141,7 +141,7 @@ class SampledTurn(models.Model):
 
 
 class GoldQuestion(models.Model):
-    """A question whose answer the codebook gives: for practice with feedback, mixed in as gold, or as attention check."""
+    """A question whose answer the codebook gives: practice with feedback, mixed in as gold, or an attention check."""
 
     USES = [("practice", "practice"), ("gold", "gold"), ("attention", "attention check")]
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="gold_questions")
@@ -157,7 +157,7 @@ class GoldQuestion(models.Model):
 
 
 class Item(models.Model):
-    """One question of a campaign: an utterance or response to verify, the responses of a turn to rate, or a gold question."""
+    """One question: an utterance or response to verify, the responses of a turn to rate, or a gold question."""
 
     KINDS = [
         ("user", "verify the user"),
@@ -198,7 +198,7 @@ class Item(models.Model):
 
 
 class Slot(models.Model):
-    """One of the k answers an item wants: free, leased to one person, answered, or skipped (a fresh slot then replaces it).
+    """One of the k answers an item wants: free, leased to one person, answered, or skipped (a fresh slot replaces it).
 
     Claimed by one conditional update, so overlap is exact on any database at any isolation level.
     """

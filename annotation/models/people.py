@@ -103,7 +103,7 @@ class ApiToken(models.Model):
 
 
 def token_digest(token: str) -> str:
-    """What the database keeps of a secret link or API token: tokens have 256 random bits, so a plain digest is enough."""
+    """What the database keeps of a secret link or token: they have 256 random bits, so a plain digest is enough."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 

@@ -71,7 +71,7 @@ class Chunk(models.Model):
 
 
 class ReportRun(models.Model):
-    """A full metric report as it was computed once: parameters, seed, digests, results and files. Immutable once done."""
+    """A full metric report as computed once: parameters, seed, digests, results and files. Immutable once done."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     job = models.OneToOneField(Job, null=True, blank=True, on_delete=models.SET_NULL, related_name="report_run")

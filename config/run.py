@@ -1,0 +1,138 @@
+"""`make run`: prepare what is missing, then keep a web server and a worker alive until stopped.
+
+One supervisor, two children: gunicorn, and a Celery worker with its beat. A child that dies is started again; a signal
+to the supervisor stops both. Every step of the preparation is skipped when there is nothing to do, so that a second
+start takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+
+def prepare() -> None:
+    """Migrate, collect static files and load the demo, each only when needed."""
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        print("Preparing the database …", flush=True)
+        call_command("migrate", verbosity=0)
+    stamp = settings.DATA_DIR / "static.stamp"
+    wanted = static_digest([settings.FRONTEND_DIST, settings.ROOT / "annotation" / "static"])
+    if not stamp.exists() or stamp.read_text() != wanted or not Path(settings.STATIC_ROOT).is_dir():
+        print("Collecting static files …", flush=True)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        stamp.write_text(wanted)
+    from annotation.models import User
+
+    if os.environ.get("ATTUNE_DEMO", "1") != "0" and not User.objects.exists():
+        call_command("seed_demo")
+
+
+def static_digest(folders: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                digest.update(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def commands(host: str, port: int) -> dict[str, list[str]]:
+    """The children's command lines: the ones that the containers run too."""
+    from django.conf import settings
+
+    return {
+        "web": [
+            *(sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{port}"),
+            *("--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"),
+        ],
+        "worker": [
+            *(sys.executable, "-m", "celery", "--app", "config", "worker", "--beat", "--loglevel", "WARNING"),
+            *("--schedule", str(settings.DATA_DIR / "beat"), "--without-mingle", "--without-gossip"),
+        ],
+    }
+
+
+class Supervisor:
+    def __init__(self, children: dict[str, list[str]]) -> None:
+        self.children = children
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.stopping = False
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def start(self, name: str) -> None:
+        self.running[name] = subprocess.Popen(self.children[name], start_new_session=True)
+
+    def run(self, address: str) -> int:
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
+        for name in self.children:
+            self.start(name)
+        announced, failures = False, 0
+        while not self.stopping:
+            for name, child in self.running.items():
+                if child.poll() is not None and not self.stopping:
+                    failures += 1
+                    print(f"The {name} process ended with code {child.returncode}; starting it again.", flush=True)
+                    if not announced and failures > 3:
+                        print("It does not start; the reason stands above.", file=sys.stderr)
+                        self.end()
+                        return 1
+                    time.sleep(1)
+                    self.start(name)
+            if not announced and answers(address):
+                print(f"\nAttune is at {address}   (Ctrl+C stops it)\n", flush=True)
+                announced = True
+            time.sleep(0.2)
+        self.end()
+        return 0
+
+    def end(self) -> None:
+        for child in self.running.values():
+            if child.poll() is None:
+                child.terminate()
+        for child in self.running.values():
+            try:
+                child.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health/live", timeout=1) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def main() -> int:
+    host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000"))
+    prepare()
+    return Supervisor(commands(host, port)).run(f"http://{host}:{port}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Every check, in the order in which a mistake is cheapest to find. Closes with pytest's own summary line.
+set -eu
+bin=$1 marks=$2
+export PATH="$(pwd)/$bin:$PATH"
+step() { printf '\n== %s\n' "$1"; }
+
+step "format, lint, walls"
+ruff format --check .
+ruff check .
+lint-imports
+step "types"
+mypy
+step "migrations and deployment settings"
+ATTUNE_DATA_DIR=$(mktemp -d) python manage.py makemigrations --check --dry-run
+ATTUNE_DATA_DIR=$(mktemp -d) ATTUNE_PRODUCTION=1 ATTUNE_ALLOWED_HOSTS=attune.example \
+  ATTUNE_SECRET_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(60))') python manage.py check --deploy --fail-level WARNING
+step "workbench: types, unit tests"
+(cd frontend && npm run --silent check && npm test --silent)
+step "services"
+. scripts/services.sh
+step "tests"
+status=0
+python -m pytest -q -n 2 --dist loadgroup ${marks:+-m "$marks"} || status=$?
+stop_services
+exit $status

@@ -114,7 +114,7 @@ def fold(text: str) -> str:
 
 def normalise(plain: str) -> str:
     """Return the form under which two texts count as the same: NFC, white space folded, case folded."""
-    return fold(unicodedata.normalize("NFC", plain)).casefold()
+    return fold(unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold()))
 
 
 def text_digest(plain: str) -> str:

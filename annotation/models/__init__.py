@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from annotation.models.campaigns import (
+    GOLD,
     Adjudication,
     Campaign,
     GoldQuestion,
@@ -29,6 +30,7 @@ from annotation.models.corpus import (
 )
 from annotation.models.people import (
     ApiToken,
+    ArmAssignment,
     ArmCounter,
     AuditEvent,
     Invitation,
@@ -41,8 +43,10 @@ from annotation.models.people import (
 from annotation.models.running import Chunk, Job, ReportRun
 
 __all__ = [
+    "GOLD",
     "Adjudication",
     "ApiToken",
+    "ArmAssignment",
     "ArmCounter",
     "AuditEvent",
     "Campaign",

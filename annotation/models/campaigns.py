@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 import uuid
 
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -36,9 +37,18 @@ def default_scales() -> list[dict[str, object]]:
     return [dict(scale) for scale in DEFAULT_SCALES]
 
 
+def make_secret() -> str:
+    return secrets.token_hex(16)
+
+
 class Task(models.TextChoices):
+    """A queue of a campaign. Slots of gold questions stand in neither: each person gets her own, mixed into `verify`."""
+
     VERIFY = "verify", "verify"
     RATE = "rate", "rate"
+
+
+GOLD = "gold"
 
 
 class Campaign(models.Model):
@@ -86,10 +96,20 @@ class Campaign(models.Model):
         max_length=10, choices=[("anonymise", "anonymise"), ("remove", "remove")], default="anonymise"
     )
     # Counters kept in the transaction of each answer, so that progress is never a count over the slots.
+    # Answers wanted and given; gold answers apart.
     verify_total = models.PositiveIntegerField(default=0)
     verify_done = models.PositiveIntegerField(default=0)
     rate_total = models.PositiveIntegerField(default=0)
     rate_done = models.PositiveIntegerField(default=0)
+    gold_done = models.PositiveIntegerField(default=0)
+    # The queue of a task is a tape: so many items in random order, then what came back, up to the tail.
+    verify_items = models.PositiveIntegerField(default=0)
+    verify_tail = models.PositiveIntegerField(default=0)
+    rate_items = models.PositiveIntegerField(default=0)
+    rate_tail = models.PositiveIntegerField(default=0)
+    secret = models.CharField(
+        max_length=32, default=make_secret, editable=False, help_text="Veils the row numbers that browsers see."
+    )
     created_by = models.ForeignKey("annotation.User", null=True, blank=True, on_delete=models.SET_NULL)
     created_at = models.DateTimeField(default=timezone.now)
     opened_at = models.DateTimeField(null=True, blank=True)
@@ -174,14 +194,20 @@ class Item(models.Model):
     gold = models.ForeignKey(GoldQuestion, null=True, blank=True, on_delete=models.CASCADE, related_name="items")
     position = models.PositiveIntegerField(help_text="In the campaign's random permutation, per task.")
     needs_attention = models.BooleanField(default=False, help_text="Skipped by too many, or flagged.")
+    dispute = models.FloatField(
+        null=True, blank=True, help_text="How much a complete set of labels disagrees; ties above 1. Empty: agreed."
+    )
 
     class Meta:
+        indexes = [models.Index(fields=["campaign", "dispute"], name="item_disputed")]
         constraints = [
             models.UniqueConstraint(
                 fields=["sampled_turn", "kind"], condition=Q(response__isnull=True), name="one_item_per_turn_and_kind"
             ),
             models.UniqueConstraint(
-                fields=["sampled_turn", "response"], condition=Q(response__isnull=False), name="one_item_per_response"
+                fields=["sampled_turn", "kind", "response"],
+                condition=Q(response__isnull=False),
+                name="one_item_per_response",
             ),
             models.UniqueConstraint(
                 fields=["gold"], condition=Q(gold__isnull=False), name="one_item_per_gold_question"
@@ -200,22 +226,25 @@ class Item(models.Model):
 class Slot(models.Model):
     """One of the k answers an item wants: free, leased to one person, answered, or skipped (a fresh slot replaces it).
 
-    Claimed by one conditional update, so overlap is exact on any database at any isolation level.
+    Claimed by one conditional update, so overlap is exact on any database at any isolation level. `position` is the
+    place on the queue's tape: the item's own at first, the end of the tape once the slot came back.
     """
 
     FREE, LEASED, DONE, SKIPPED = "free", "leased", "done", "skipped"
     STATES = [(FREE, "free"), (LEASED, "leased"), (DONE, "done"), (SKIPPED, "skipped")]
-    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="slots")
-    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="slots")
-    task = models.CharField(max_length=8, choices=Task.choices)
+    # The indexes below begin with each of the three foreign keys, so they need none of their own.
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="slots", db_index=False)
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="slots", db_index=False)
+    task = models.CharField(max_length=8, choices=[*Task.choices, (GOLD, "gold")])
     position = models.PositiveIntegerField()
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=8, choices=STATES, default=FREE)
     annotator = models.ForeignKey(
-        "annotation.User", null=True, blank=True, on_delete=models.PROTECT, related_name="slots"
+        "annotation.User", null=True, blank=True, on_delete=models.PROTECT, related_name="slots", db_index=False
     )
     leased_at = models.DateTimeField(null=True, blank=True)
-    leased_until = models.DateTimeField(null=True, blank=True)
+    leased_until = models.DateTimeField(null=True, blank=True, help_text="Set while leased, and only then.")
+    client = models.CharField(max_length=36, blank=True, default="", help_text="The browser tab that holds the lease.")
     arm = models.CharField(max_length=8, blank=True, default="", choices=[("shown", "shown"), ("hidden", "hidden")])
     prelabel = models.CharField(max_length=16, blank=True, default="", help_text="What the classifier said, kept here.")
     response_order = models.JSONField(default=list, blank=True, help_text="Rating: response ids as they were shown.")
@@ -234,7 +263,7 @@ class Slot(models.Model):
         indexes = [
             models.Index(fields=["campaign", "task", "state", "position"], name="slot_next_free"),
             models.Index(fields=["annotator", "campaign", "task", "state"], name="slot_of_annotator"),
-            models.Index(fields=["state", "leased_until"], name="slot_lapsed"),
+            models.Index(fields=["leased_until"], condition=Q(leased_until__isnull=False), name="slot_lapsed"),
         ]
 
     def __str__(self) -> str:

@@ -40,11 +40,18 @@ class Membership(models.Model):
     consent_version = models.CharField(max_length=16, blank=True, default="")
     practised_at = models.DateTimeField(null=True, blank=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
-    # Where this person's walk through the campaign's permutation stands, per task, and what she has done.
-    verify_cursor = models.PositiveIntegerField(null=True, blank=True)
-    rate_cursor = models.PositiveIntegerField(null=True, blank=True)
+    practice_answers = models.JSONField(default=dict, blank=True, help_text='{"<gold question>": "<label>"}')
+    # How far this person has walked along each queue's tape, when she last looked it through, and what she has done.
+    verify_cursor = models.PositiveIntegerField(default=0)
+    rate_cursor = models.PositiveIntegerField(default=0)
+    verify_swept_at = models.DateTimeField(null=True, blank=True)
+    rate_swept_at = models.DateTimeField(null=True, blank=True)
+    verify_dealt = models.PositiveIntegerField(default=0, help_text="Gold included: it decides where gold comes.")
     verify_done = models.PositiveIntegerField(default=0)
     rate_done = models.PositiveIntegerField(default=0)
+    pace = models.JSONField(
+        default=dict, blank=True, help_text='{"<task>": {"ms": [the last twenty], "day": "…", "today": n}}'
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -69,6 +76,23 @@ class ArmCounter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.membership_id} {self.label}: {self.assigned}"
+
+
+class ArmAssignment(models.Model):
+    """The arm a person was given for an item, for ever: she may get the item again after a lapsed lease."""
+
+    membership = models.ForeignKey(
+        Membership, on_delete=models.CASCADE, related_name="arm_assignments", db_index=False
+    )
+    item = models.ForeignKey("annotation.Item", on_delete=models.CASCADE, related_name="arm_assignments")
+    arm = models.CharField(max_length=8, choices=[("shown", "shown"), ("hidden", "hidden")])
+    prelabel = models.CharField(max_length=16, blank=True, default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["membership", "item"], name="one_arm_per_person_and_item")]
+
+    def __str__(self) -> str:
+        return f"{self.membership_id} item {self.item_id}: {self.arm}"
 
 
 class Invitation(models.Model):

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import TabularInline
+from unfold.decorators import action
+
+from annotation import tasks
+from annotation.admin.base import AuditedAdmin, RecordAdmin
+from annotation.admin.forms import CampaignForm
+from annotation.admin.launching import launch
+from annotation.models import (
+    Adjudication,
+    Campaign,
+    GoldQuestion,
+    Guideline,
+    Item,
+    Judgment,
+    Membership,
+    SampledTurn,
+    Slot,
+    User,
+)
+from annotation.workflow import jobs
+from annotation.workflow.accounts import record
+
+
+class GuidelineInline(TabularInline):  # type: ignore[misc]
+    model = Guideline
+    fields = ["version", "markdown", "change_note"]
+    extra = 0
+
+
+class MembershipInline(TabularInline):  # type: ignore[misc]
+    model = Membership
+    fields = ["user", "role", "active"]
+    autocomplete_fields = ["user"]
+    extra = 0
+
+
+class GoldInline(TabularInline):  # type: ignore[misc]
+    model = GoldQuestion
+    fields = ["use", "role", "text", "label", "explanation"]
+    extra = 0
+
+
+@admin.register(Campaign)
+class CampaignAdmin(AuditedAdmin):
+    form = CampaignForm
+    list_display = ["title", "state", "mode", "verified", "rated", "page", "created_at"]
+    list_filter = ["state", "mode", "datasets"]
+    search_fields = ["name", "title"]
+    filter_horizontal = ["datasets", "systems"]
+    inlines = [GuidelineInline, MembershipInline, GoldInline]
+    actions = ["report"]
+    actions_detail = ["open", "pause", "close", "report_this"]
+    readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done"]
+    fieldsets = [
+        (None, {"fields": ["name", "title", "state", "datasets", "systems", "classifier", "grouping"]}),
+        (
+            "Sample",
+            {
+                "fields": [
+                    "sampling",
+                    "size",
+                    "strata",
+                    "balanced",
+                    "seed",
+                    "verify_user",
+                    "verify_responses",
+                    "rate_responses",
+                ]
+            },
+        ),
+        (
+            "Annotation",
+            {
+                "fields": [
+                    "mode",
+                    "hidden_share",
+                    "verify_overlap",
+                    "rate_overlap",
+                    "allow_single",
+                    "separate_raters",
+                    "scales",
+                    "lease_minutes",
+                    "gold_every",
+                    "require_practice",
+                ]
+            },
+        ),
+        ("Consent", {"fields": ["consent_text", "consent_version", "withdrawal"], "classes": ["collapse"]}),
+        (
+            "Progress",
+            {
+                "fields": ["opened_at", "verify_total", "verify_done", "rate_total", "rate_done"],
+                "classes": ["collapse"],
+            },
+        ),
+    ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        fixed = [
+            "name",
+            "datasets",
+            "systems",
+            "classifier",
+            "grouping",
+            "seed",
+            "verify_user",
+            "verify_responses",
+            "rate_responses",
+            "mode",
+            "hidden_share",
+            "verify_overlap",
+            "rate_overlap",
+        ]
+        opened = obj is not None and obj.opened_at is not None
+        return [*self.readonly_fields, *(fixed if opened else [])]
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        if not change:
+            cast(Campaign, obj).created_by = cast(User, request.user)
+        super().save_model(request, obj, form, change)
+
+    @admin.display(description="verified")
+    def verified(self, campaign: Campaign) -> str:
+        return f"{campaign.verify_done} of {campaign.verify_total}"
+
+    @admin.display(description="rated")
+    def rated(self, campaign: Campaign) -> str:
+        return f"{campaign.rate_done} of {campaign.rate_total}"
+
+    @admin.display(description="")
+    def page(self, campaign: Campaign) -> SafeString:
+        return format_html('<a href="/campaigns/{}/">campaign page</a>', campaign.name)
+
+    @admin.action(description="Run the full metric report")
+    def report(self, request: HttpRequest, queryset: QuerySet[Campaign]) -> HttpResponse | None:
+        chosen = list(queryset)
+        if len(chosen) != 1:
+            self.message_user(request, "Choose exactly one campaign.", level="ERROR")
+            return None
+        return redirect(f"/admin/annotation/job/launch/report/?campaign={chosen[0].pk}")
+
+    @action(description="Open", url_path="open", icon="play_arrow", permissions=["change"])  # type: ignore[untyped-decorator]
+    def open(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Draw the sample (once), or let a paused or closed campaign go on."""
+        campaign = get_object_or_404(Campaign, pk=object_id)
+        if campaign.opened_at is None:
+            job = jobs.create_job(kind="open", parameters={"campaign": campaign.name}, user=cast(User, request.user))
+            tasks.start(job)
+            record(cast(User, request.user), "open campaign", campaign)
+            return redirect(f"/admin/annotation/job/{job.pk}/change/")
+        return self._set_state(request, campaign, Campaign.OPEN, "reopen campaign")
+
+    @action(description="Pause", url_path="pause", icon="pause", permissions=["change"])  # type: ignore[untyped-decorator]
+    def pause(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._set_state(request, get_object_or_404(Campaign, pk=object_id), Campaign.PAUSED, "pause campaign")
+
+    @action(description="Close", url_path="close", icon="stop", permissions=["change"])  # type: ignore[untyped-decorator]
+    def close(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._set_state(request, get_object_or_404(Campaign, pk=object_id), Campaign.CLOSED, "close campaign")
+
+    @action(description="Run the full metric report", url_path="report", icon="summarize", permissions=["change"])  # type: ignore[untyped-decorator]
+    def report_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return launch(request, "report", initial={"campaign": object_id})
+
+    def _set_state(self, request: HttpRequest, campaign: Campaign, state: str, act: str) -> HttpResponse:
+        if campaign.opened_at is None:
+            self.message_user(request, "This campaign has not been opened yet.", level="ERROR")
+        else:
+            Campaign.objects.filter(pk=campaign.pk).update(state=state)
+            record(cast(User, request.user), act, campaign)
+            self.message_user(request, f"{campaign} is {state} since {timezone.now():%H:%M}.")
+        return redirect(f"/admin/annotation/campaign/{campaign.pk}/change/")
+
+
+@admin.register(SampledTurn)
+class SampledTurnAdmin(RecordAdmin):
+    list_display = ["campaign", "draw_order", "turn", "stratum", "inclusion_probability"]
+    list_filter = ["campaign", "stratum"]
+
+
+@admin.register(Item)
+class ItemAdmin(RecordAdmin):
+    list_display = ["campaign", "kind", "position", "needs_attention"]
+    list_filter = ["campaign", "kind", "needs_attention"]
+
+
+@admin.register(Slot)
+class SlotAdmin(RecordAdmin):
+    list_display = ["campaign", "task", "item", "number", "state", "annotator", "leased_until"]
+    list_filter = ["campaign", "task", "state"]
+    list_select_related = ["campaign", "annotator", "item"]
+
+
+@admin.register(Judgment)
+class JudgmentAdmin(RecordAdmin):
+    list_display = [
+        "received_at",
+        "annotator",
+        "action",
+        "label",
+        "prelabel_outcome",
+        "active_ms",
+        "flagged",
+        "set_aside",
+    ]
+    list_filter = ["action", "label", "flagged", "set_aside", "item__campaign"]
+    search_fields = ["comment", "annotator__username"]
+    list_select_related = ["annotator"]
+
+
+@admin.register(Adjudication)
+class AdjudicationAdmin(RecordAdmin):
+    list_display = ["received_at", "adjudicator", "item", "label", "standing"]
+    list_filter = ["standing", "item__campaign"]
+    list_select_related = ["adjudicator", "item"]

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminFileFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from annotation.models import Campaign, Dataset, System
+from evaluation.emotions import GROUPINGS
+
+SAMPLING = [
+    ("simple", "simple random"),
+    ("stratified", "stratified, proportional"),
+    ("half", "half proportional, half equal over strata"),
+    ("uncertainty", "uncertain pre-labels more often"),
+]
+STRATA = [
+    ("dataset", "data set"),
+    ("user_label", "predicted label of the user"),
+    ("response_label", "predicted label of the response"),
+]
+
+
+class CampaignForm(forms.ModelForm[Campaign]):
+    """A campaign with its sampling design spelled out as fields; they become `Campaign.design`."""
+
+    sampling = forms.ChoiceField(choices=SAMPLING, initial="half", widget=UnfoldAdminSelectWidget)
+    size = forms.IntegerField(
+        min_value=1,
+        initial=150,
+        help_text="Turns. Each becomes one item per utterance to verify, and one to rate.",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    strata = forms.MultipleChoiceField(
+        choices=STRATA, required=False, initial=["dataset", "user_label"], widget=UnfoldAdminCheckboxSelectMultiple
+    )
+    balanced = forms.BooleanField(
+        required=False, help_text="Spread the strata evenly over the order of work.", widget=UnfoldBooleanSwitchWidget
+    )
+    grouping = forms.ChoiceField(choices=[(name, name) for name in GROUPINGS], widget=UnfoldAdminSelectWidget)
+
+    class Meta:
+        model = Campaign
+        exclude = ("design", "created_by", "created_at", "consent_form")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        design = self.instance.design or {}
+        if design:
+            self.initial["sampling"] = design.get("kind", "half")
+            for name in ("size", "strata", "balanced"):
+                if name in design:
+                    self.initial[name] = design[name]
+        if self.instance.opened_at is not None:
+            for name in ("sampling", "size", "strata", "balanced"):
+                self.fields[name].disabled = True
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("sampling") in ("stratified", "half") and not cleaned.get("strata"):
+            self.add_error("strata", "A stratified sample needs at least one stratum.")
+        return cleaned
+
+    def save(self, commit: bool = True) -> Campaign:
+        if self.instance.opened_at is None:
+            self.instance.design = {
+                "kind": self.cleaned_data["sampling"],
+                "size": self.cleaned_data["size"],
+                "strata": self.cleaned_data["strata"],
+                "balanced": self.cleaned_data["balanced"],
+            }
+        return super().save(commit)
+
+
+def names(model: type[Dataset] | type[System]) -> list[tuple[str, str]]:
+    return [(row.name, str(row)) for row in model.objects.all()]
+
+
+class ImportForm(forms.Form):
+    file = forms.FileField(
+        help_text="ReDial (.jsonl, .jsonl.gz, the official .zip), INSPIRED (.tsv), or responses (.jsonl, .jsonl.gz, .csv).",
+        widget=UnfoldAdminFileFieldWidget,
+    )
+    kind = forms.ChoiceField(
+        choices=[("dialogues", "dialogues"), ("responses", "responses of a system")], widget=UnfoldAdminSelectWidget
+    )
+    dataset = forms.SlugField(
+        required=False,
+        help_text="Name of the data set, such as redial. Responses find theirs by their join keys when left empty.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    split = forms.SlugField(required=False, widget=UnfoldAdminTextInputWidget)
+    system = forms.SlugField(
+        required=False,
+        help_text="Responses: the system's name, when the file does not say it.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    strict = forms.BooleanField(
+        required=False, help_text="One bad row: import nothing.", widget=UnfoldBooleanSwitchWidget
+    )
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file.size > settings.ATTUNE_UPLOAD_MAX_BYTES:
+            raise ValidationError(
+                f"The file has {file.size / 1e6:,.0f} MB; {settings.ATTUNE_UPLOAD_MAX_BYTES / 1e6:,.0f} MB are allowed "
+                "here. Import it with manage.py import_dialogues instead."
+            )
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("kind") == "dialogues" and not cleaned.get("dataset"):
+            self.add_error("dataset", "Dialogues need the name of their data set.")
+        return cleaned
+
+
+class CorpusForm(forms.Form):
+    """Choose data sets and systems; nothing chosen means all."""
+
+    datasets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultiple)
+    systems = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultiple)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["datasets"].choices = names(Dataset)  # type: ignore[attr-defined]
+        self.fields["systems"].choices = names(System)  # type: ignore[attr-defined]
+        for name in ("datasets", "systems"):
+            self.fields[name].help_text = "None chosen: all."
+
+
+class PrelabelForm(CorpusForm):
+    pass
+
+
+class ReportForm(CorpusForm):
+    campaign = forms.ModelChoiceField(
+        Campaign.objects.filter(opened_at__isnull=False),
+        required=False,
+        help_text="Whose human labels correct the numbers. None: the report is titled unverified.",
+        widget=UnfoldAdminSelectWidget,
+    )
+    title = forms.CharField(required=False, max_length=160, widget=UnfoldAdminTextInputWidget)
+    replicates = forms.IntegerField(
+        min_value=100,
+        max_value=20_000,
+        initial=2000,
+        help_text="Of the bootstrap.",
+        widget=UnfoldAdminIntegerFieldWidget,
+    )
+    seed = forms.IntegerField(min_value=0, initial=1, widget=UnfoldAdminIntegerFieldWidget)
+
+    field_order = ("campaign", "title", "datasets", "systems", "replicates", "seed")
+
+
+class GenerateForm(forms.Form):
+    system = forms.SlugField(help_text="A name of the registry, or a new one.", widget=UnfoldAdminTextInputWidget)
+    datasets = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultiple)
+    parameters = forms.CharField(
+        required=False,
+        help_text='JSON: {"base_url", "model", "key_env", "backend", "limit", "cap_requests", "history", …}; docs/generation.md.',
+        widget=UnfoldAdminTextareaWidget,
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["datasets"].choices = names(Dataset)  # type: ignore[attr-defined]
+
+    def clean_parameters(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.cleaned_data["parameters"] or "{}")
+        except json.JSONDecodeError as error:
+            raise ValidationError(f"Not JSON: {error}.") from error
+        if not isinstance(value, dict):
+            raise ValidationError("A JSON object is wanted.")
+        if any("key" in name.lower() and name != "key_env" for name in value):
+            raise ValidationError("Keys never go into the database: name the environment variable in key_env.")
+        return value

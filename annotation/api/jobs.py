@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import cast
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from annotation import tasks
+from annotation.access import SignedIn, Staff
+from annotation.models import Job, User
+from annotation.workflow import jobs
+from annotation.workflow.accounts import record
+
+LAUNCHED = ["prelabel", "generate", "report", "open", "train"]
+"""What may be started here; files are imported through the admin or the command."""
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    note = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Job
+        fields = (
+            *("id", "kind", "state", "done", "total", "message", "note", "error", "result"),
+            *("created_at", "started_at", "finished_at"),
+        )
+        read_only_fields = fields
+
+    def get_note(self, job: Job) -> str:
+        return jobs.note(job)
+
+
+class NewestFirst(CursorPagination):
+    ordering = "-created_at"
+    page_size = 50
+
+
+class JobListApi(APIView):
+    """The jobs one may see; a superuser may start new ones."""
+
+    def get_permissions(self) -> list[SignedIn | Staff]:
+        return [Staff()] if self.request.method == "POST" else [SignedIn()]
+
+    class InputSerializer(serializers.Serializer[dict[str, object]]):
+        kind = serializers.ChoiceField(choices=LAUNCHED)
+        parameters = serializers.DictField(default=dict)
+
+    @extend_schema(operation_id="jobs_list", responses=JobSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        page = NewestFirst()
+        found = page.paginate_queryset(jobs.visible(cast(User, request.user)), request, view=self)
+        return page.get_paginated_response(JobSerializer(found, many=True).data)
+
+    @extend_schema(operation_id="jobs_start", request=InputSerializer, responses={201: JobSerializer})
+    def post(self, request: Request) -> Response:
+        form = self.InputSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        user = cast(User, request.user)
+        parameters = form.validated_data["parameters"]
+        if any("key" in name.lower() and name != "key_env" for name in parameters):
+            raise serializers.ValidationError(
+                {"parameters": "Keys never go into the database: name a variable in key_env."}
+            )
+        job = jobs.create_job(kind=form.validated_data["kind"], parameters=parameters, user=user)
+        tasks.start(job)
+        record(user, f"start {job.get_kind_display()}", job.pk)
+        return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)
+
+
+class JobApi(APIView):
+    permission_classes = (SignedIn,)
+
+    @extend_schema(operation_id="jobs_read", responses=JobSerializer)
+    def get(self, request: Request, job_id: str) -> Response:
+        return Response(JobSerializer(found(request, job_id)).data)
+
+
+class JobCancelApi(APIView):
+    permission_classes = (SignedIn,)
+
+    @extend_schema(operation_id="jobs_cancel", request=None, responses=JobSerializer)
+    def post(self, request: Request, job_id: str) -> Response:
+        job = found(request, job_id)
+        if jobs.request_cancel(job):
+            record(cast(User, request.user), "cancel job", job.pk)
+        job.refresh_from_db()
+        return Response(JobSerializer(job).data)
+
+
+def found(request: Request, job_id: str) -> Job:
+    job = jobs.visible(cast(User, request.user)).filter(pk=job_id).first()
+    if job is None:
+        raise Http404
+    return job

@@ -1,0 +1,173 @@
+"""Celery's doors: fetch the row, call the step, nothing else."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any, cast
+
+import structlog
+from celery import shared_task
+from django.conf import settings
+from django.db import transaction
+
+from annotation.models import Chunk, Job
+from annotation.workflow import jobs, prelabel
+
+log = structlog.get_logger("annotation.tasks")
+
+HINTS = 8
+"""How many workers are told that a chunked job has work; each takes chunks until none is left."""
+
+Step = Callable[[Job, jobs.ProgressCallback], dict[str, Any]]
+
+
+def start(job: Job) -> None:
+    """Hint at the job once its row is committed. If the broker is away the reconciler hints again."""
+    transaction.on_commit(lambda: hint(str(job.pk)))
+
+
+def hint(job_id: str) -> None:
+    try:
+        run_job.apply_async(args=[job_id], retry=False)
+    except Exception as error:  # the broker is only a hint; the row is written
+        log.warning("broker_unreachable", job=job_id, error=type(error).__name__)
+
+
+@shared_task(name="annotation.tasks.run_job")  # type: ignore[untyped-decorator]
+def run_job(job_id: str) -> None:
+    """Work on a job, or on the chunks of one, or find that there is nothing to do."""
+    job = Job.objects.filter(pk=job_id).first()
+    if job is None or job.finished:
+        return
+    structlog.contextvars.bind_contextvars(job=job_id, kind=job.kind)
+    worker = jobs.worker_name()
+    if job.kind in CHUNKED:
+        _run_chunked(job, worker)
+    else:
+        _run_whole(job_id, worker)
+
+
+def _run_whole(job_id: str, worker: str) -> None:
+    job = jobs.claim(job_id, worker=worker)
+    if job is None:
+        return
+    with jobs.kept_alive(jobs.renew_job(job, worker)) as lost, _ending(job, worker):
+        result = STEPS[job.kind](job, jobs.progress_of(job, worker, lost))
+        jobs.finish(job, worker=worker, state=Job.DONE, result=result, message="done")
+
+
+class _ending:
+    """Turn the end of a step into the end of its row: cancelled, taken over, or failed with a sentence."""
+
+    def __init__(self, job: Job, worker: str) -> None:
+        self.job, self.worker = job, worker
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        if error is None:
+            return False
+        if isinstance(error, jobs.Cancelled):
+            jobs.finish(self.job, worker=self.worker, state=Job.CANCELLED, message="cancelled")
+        elif isinstance(error, jobs.LeaseLost):
+            log.warning("lease_lost")
+        elif isinstance(error, Exception):
+            log.error("job_failed", error=str(error), trace="".join(traceback.format_exception(error)))
+            sentence = str(error) or type(error).__name__
+            jobs.finish(self.job, worker=self.worker, state=Job.FAILED, error=sentence)
+        else:
+            return False
+        return True
+
+
+# Chunked jobs -------------------------------------------------------------------------------------------------------
+
+
+def _run_chunked(job: Job, worker: str) -> None:
+    plan, work, summary = CHUNKED[job.kind]
+    if not job.result.get("planned"):
+        claimed = jobs.claim(job.pk, worker=worker)
+        if claimed is None:
+            return
+        with jobs.kept_alive(jobs.renew_job(claimed, worker)), _ending(claimed, worker):
+            parts = plan(claimed)
+            jobs.write_chunks(claimed, parts, total=sum(part["count"] for part in parts))
+            jobs.release(claimed, worker=worker)
+            for _ in range(min(HINTS, len(parts) - 1)):
+                hint(str(job.pk))
+    job.refresh_from_db()
+    while job.state == Job.RUNNING and (chunk := jobs.claim_chunk(job, worker=worker)):
+        if not _work_on(job, chunk, worker, work):
+            return
+        job.refresh_from_db()
+    jobs.finish_if_complete(job, lambda: summary(job))
+
+
+def _work_on(job: Job, chunk: Chunk, worker: str, work: Callable[..., int]) -> bool:
+    with jobs.kept_alive(jobs.renew_chunk(chunk, worker)) as lost:
+        try:
+            done = work(job, chunk, jobs.chunk_progress(chunk, worker, lost))
+        except jobs.Cancelled:
+            jobs.give_chunk_back(chunk, worker=worker)
+            jobs.end(job, state=Job.CANCELLED, message="cancelled")
+            return False
+        except jobs.LeaseLost:
+            return False
+        except Exception as error:
+            log.error("chunk_failed", chunk=chunk.number, trace="".join(traceback.format_exception(error)))
+            jobs.give_chunk_back(chunk, worker=worker)
+            if chunk.attempts >= jobs.MAX_ATTEMPTS:
+                jobs.end(job, state=Job.FAILED, error=str(error))
+            return False
+    jobs.finish_chunk(chunk, worker=worker, done=done)
+    return True
+
+
+def _plan_prelabel(job: Job) -> list[dict[str, Any]]:
+    classifier, _ = prelabel.current_classifier()
+    Job.objects.filter(pk=job.pk).update(parameters={**job.parameters, "classifier": classifier.pk})
+    return list(
+        prelabel.plan_chunks(
+            classifier,
+            datasets=job.parameters.get("datasets", []),
+            systems=job.parameters.get("systems", []),
+            size=settings.ATTUNE_PRELABEL_CHUNK,
+        )
+    )
+
+
+def _work_prelabel(job: Job, chunk: Chunk, progress: Callable[[int], None]) -> int:
+    classifier, instance = prelabel.current_classifier()
+    prelabel.prelabel_range(
+        classifier,
+        instance,
+        first=chunk.parameters["first"],
+        last=chunk.parameters["last"],
+        datasets=job.parameters.get("datasets", []),
+        systems=job.parameters.get("systems", []),
+        progress=progress,
+    )
+    return cast(int, chunk.parameters["count"])
+
+
+def _sum_up_prelabel(job: Job) -> dict[str, Any]:
+    return {"planned": True, "texts": job.total, "classifier": job.parameters.get("classifier")}
+
+
+CHUNKED: dict[str, tuple[Callable[..., Any], Callable[..., int], Callable[..., dict[str, Any]]]] = {
+    "prelabel": (_plan_prelabel, _work_prelabel, _sum_up_prelabel),
+}
+
+STEPS: dict[str, Step] = {}
+
+
+@shared_task(name="annotation.tasks.reconcile")  # type: ignore[untyped-decorator]
+def reconcile() -> int:
+    """Hint again at what waits although nobody works on it; give up on what was tried too often."""
+    jobs.give_up()
+    waiting = [str(job.pk) for job in jobs.stranded()]
+    for job_id in waiting:
+        hint(job_id)
+    return len(waiting)

@@ -42,7 +42,7 @@ def make_secret() -> str:
 
 
 class Task(models.TextChoices):
-    """A queue of a campaign. Slots of gold questions stand in neither: each person gets her own, mixed into `verify`."""
+    """A queue of a campaign. Slots of gold questions stand in neither: each person has her own, mixed in."""
 
     VERIFY = "verify", "verify"
     RATE = "rate", "rate"

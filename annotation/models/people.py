@@ -81,9 +81,7 @@ class ArmCounter(models.Model):
 class ArmAssignment(models.Model):
     """The arm a person was given for an item, for ever: she may get the item again after a lapsed lease."""
 
-    membership = models.ForeignKey(
-        Membership, on_delete=models.CASCADE, related_name="arm_assignments", db_index=False
-    )
+    membership = models.ForeignKey(Membership, on_delete=models.CASCADE, related_name="arm_assignments", db_index=False)
     item = models.ForeignKey("annotation.Item", on_delete=models.CASCADE, related_name="arm_assignments")
     arm = models.CharField(max_length=8, choices=[("shown", "shown"), ("hidden", "hidden")])
     prelabel = models.CharField(max_length=16, blank=True, default="")

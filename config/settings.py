@@ -53,6 +53,7 @@ else:
 CSRF_TRUSTED_ORIGINS = env.list("ATTUNE_TRUSTED_ORIGINS", default=[])
 
 INSTALLED_APPS = [
+    "annotation",  # before unfold, so that its admin/index.html is found first
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -74,7 +75,6 @@ INSTALLED_APPS = [
     "axes",
     "django_structlog",
     "django_prometheus",
-    "annotation",
 ]
 
 MIDDLEWARE = [
@@ -82,6 +82,8 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "config.middleware.AdminPolicy",
+    "config.middleware.GuardedMetrics",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -194,7 +196,6 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.bool("ATTUNE_HSTS_SUB
 if env.int("ATTUNE_PROXIES", default=0):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ["/admin/"],  # unfold needs Alpine's evaluated expressions; it has its own policy below
     "DIRECTIVES": {
         "default-src": ["'self'"],
         "script-src": ["'self'"],
@@ -312,6 +313,7 @@ USE_I18N = True
 TIME_ZONE = env.str("ATTUNE_TIME_ZONE", default="UTC")
 USE_TZ = True
 
+ATTUNE_METRICS_TOKEN = env.str("ATTUNE_METRICS_TOKEN", default="")
 LOG_FORMAT = env.str("ATTUNE_LOG_FORMAT", default="json" if PRODUCTION else "console")
 structlog.configure(
     processors=[

@@ -1,0 +1,114 @@
+"""Load the demo: two invented corpora, three systems, pre-labels, an open campaign and accounts with random passwords."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from annotation import demo
+from annotation.models import (
+    Campaign,
+    Classifier,
+    Dataset,
+    GoldQuestion,
+    Guideline,
+    Membership,
+    Role,
+    System,
+    User,
+)
+from annotation.workflow import intake, opening, prelabel
+
+PEOPLE = [
+    ("admin", "runs everything: the admin, reports", []),
+    ("researcher", "watches the campaign, exports", [Role.RESEARCHER]),
+    ("annotator1", "verifies and rates", [Role.ANNOTATOR]),
+    ("annotator2", "verifies and rates", [Role.ANNOTATOR]),
+    ("adjudicator", "decides where annotators disagree", [Role.ADJUDICATOR]),
+]
+CONSENT = """Your answers are stored with the time they took and exported under a pseudonym.
+You can see everything stored about you, and withdraw, under *My account*.
+Nothing here is graded; where you are unsure, say so in a comment."""
+
+
+class Command(BaseCommand):
+    help = "Load the demo corpus, an open campaign and demo accounts (their passwords are printed once)."
+
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument("--turns", type=int, default=24, help="turns in the demo campaign")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if Campaign.objects.filter(name="demo").exists():
+            raise CommandError("The demo is already loaded.")
+        self.stdout.write("Loading the demo corpus …")
+        self.load_corpus()
+        classifier, _ = prelabel.current_classifier()
+        count = prelabel.prelabel()
+        self.stdout.write(f"Pre-labelled {count} texts with {classifier}.")
+        campaign = self.make_campaign(classifier, options["turns"])
+        opening.open_campaign(campaign)
+        campaign.refresh_from_db()
+        self.stdout.write(
+            f"Opened a campaign: {campaign.verify_total} labels and {campaign.rate_total} ratings are wanted."
+        )
+        self.make_people(campaign)
+
+    def load_corpus(self) -> None:
+        paths = demo.paths()
+        for name, title, path in (
+            ("demo-redial", "Demo (ReDial format)", paths.redial),
+            ("demo-inspired", "Demo (INSPIRED format)", paths.inspired),
+        ):
+            intake.import_dialogues(path, dataset=name, split="demo", on_bad_row="abort")
+            Dataset.objects.filter(name=name).update(title=title, licence="Apache-2.0, invented")
+        for path in paths.responses:
+            intake.import_responses(path, on_bad_row="abort")
+
+    @transaction.atomic
+    def make_campaign(self, classifier: Classifier, turns: int) -> Campaign:
+        campaign = Campaign.objects.create(
+            name="demo",
+            title="Demo campaign",
+            classifier=classifier,
+            mode=Campaign.BLIND,
+            design={"kind": "half", "size": turns, "strata": ["user_label"]},
+            seed=20261,
+            verify_overlap=2,
+            rate_overlap=2,
+            # Two demo annotators do both tasks; a study would keep raters and labellers apart.
+            separate_raters=False,
+            consent_text=CONSENT,
+        )
+        campaign.datasets.set(Dataset.objects.filter(name__startswith="demo-"))
+        campaign.systems.set(System.objects.filter(is_reference=False, name__startswith="demo-"))
+        paths = demo.paths()
+        Guideline.objects.create(campaign=campaign, version=1, markdown=paths.guidelines.read_text(encoding="utf-8"))
+        for line in paths.gold.read_text(encoding="utf-8").splitlines():
+            question = json.loads(line)
+            GoldQuestion.objects.create(
+                campaign=campaign,
+                use="practice",
+                role=question.get("role", "user"),
+                text=question["text"],
+                context=question.get("context", []),
+                label=question["label"],
+                explanation=question.get("explanation", ""),
+            )
+        return campaign
+
+    @transaction.atomic
+    def make_people(self, campaign: Campaign) -> None:
+        self.stdout.write("\nAccounts (written down nowhere else; `manage.py changepassword NAME` sets a new one):\n")
+        for name, purpose, roles in PEOPLE:
+            password = secrets.token_urlsafe(9)
+            user = User(username=name, is_staff=name == "admin", is_superuser=name == "admin")
+            user.set_password(password)
+            user.save()
+            for role in roles:
+                Membership.objects.create(user=user, campaign=campaign, role=role)
+            self.stdout.write(f"  {name:<12} {password:<14} {purpose}")
+        self.stdout.write("")

@@ -1,4 +1,4 @@
-"""Load the demo: two invented corpora, three systems, pre-labels, an open campaign and accounts with random passwords."""
+"""Load the demo: invented corpora, three systems, pre-labels, an open campaign, accounts with random passwords."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ STRATA = [
 ]
 
 
-class CampaignForm(forms.ModelForm[Campaign]):
+class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
     """A campaign with its sampling design spelled out as fields; they become `Campaign.design`."""
 
     sampling = forms.ChoiceField(choices=SAMPLING, initial="half", widget=UnfoldAdminSelectWidget)
@@ -52,7 +52,12 @@ class CampaignForm(forms.ModelForm[Campaign]):
 
     class Meta:
         model = Campaign
-        exclude = ("design", "created_by", "created_at", "consent_form")
+        fields = (
+            *("name", "title", "datasets", "systems", "classifier", "grouping"),
+            *("seed", "verify_user", "verify_responses", "rate_responses"),
+            *("mode", "hidden_share", "verify_overlap", "rate_overlap", "allow_single", "separate_raters", "scales"),
+            *("lease_minutes", "gold_every", "require_practice", "consent_text", "consent_version", "withdrawal"),
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +94,7 @@ def names(model: type[Dataset] | type[System]) -> list[tuple[str, str]]:
 
 class ImportForm(forms.Form):
     file = forms.FileField(
-        help_text="ReDial (.jsonl, .jsonl.gz, the official .zip), INSPIRED (.tsv), or responses (.jsonl, .jsonl.gz, .csv).",
+        help_text="ReDial (.jsonl, .gz, the official .zip), INSPIRED (.tsv), or responses (.jsonl, .gz, .csv).",
         widget=UnfoldAdminFileFieldWidget,
     )
     kind = forms.ChoiceField(
@@ -169,7 +174,7 @@ class GenerateForm(forms.Form):
     datasets = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultiple)
     parameters = forms.CharField(
         required=False,
-        help_text='JSON: {"base_url", "model", "key_env", "backend", "limit", "cap_requests", "history", …}; docs/generation.md.',
+        help_text='JSON: {"base_url", "model", "key_env", "limit", "cap_requests", …}; docs/generation.md.',
         widget=UnfoldAdminTextareaWidget,
     )
 

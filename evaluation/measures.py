@@ -1,0 +1,374 @@
+"""Each metric of one group by the classifier, by humans, and corrected: the estimates behind `evaluation.metrics`.
+
+Means (alignment, label shares) use the linearised estimators, everything that is a function of counts (flatness, F1,
+kappa) the bootstrap form; both are in `evaluation.estimation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation import counts as ct
+from evaluation.counts import Cube, Floats, K
+from evaluation.emotions import EMOTIONS, SurprisePlace
+from evaluation.estimation import (
+    Design,
+    corrected_replicates,
+    difference_mean,
+    human_mean,
+    human_replicates,
+    replicate_weights,
+)
+from evaluation.groups import Codes, GroupData, MetricOptions, Triple
+from evaluation.intervals import (
+    DEFAULT_CONFIDENCE,
+    FEW_CLUSTERS,
+    Estimate,
+    bootstrap_estimate,
+    clip_interval,
+    t_interval,
+    undefined,
+)
+
+SURPRISE_KEYS: Final[Mapping[SurprisePlace, str]] = {
+    "positive": "coarse_surprise_as_positive",
+    "negative": "coarse_surprise_as_negative",
+    "neutral": "coarse_surprise_as_neutral",
+    "own": "coarse_surprise_as_own_group",
+    "excluded": "coarse_surprise_excluded",
+}
+MAX_BITS: Final = (0.0, ct.FLATNESS_BASE)
+
+
+# --- alignment and shares: means -------------------------------------------------------------------------------------
+
+
+def ratio_estimate(
+    hits: Floats, turns: Floats, *, aggregation: str = "pooled", confidence: float = DEFAULT_CONFIDENCE
+) -> Estimate:
+    """Estimate a share from per-dialogue sums, with the cluster-linearised standard error.
+
+    Pooled: theta = sum h / sum m over dialogues, z_d = h_d - theta m_d, SE² = D/(D-1) sum z_d² / (sum m)².
+    Dialogue mean: the mean of h_d / m_d, SE² = s² / D. Interval t(D-1).
+
+    Parameters
+    ----------
+    hits, turns
+        Shape (D,); dialogues without a scored turn are left out.
+    """
+    held = turns > 0
+    h, m = hits[held], turns[held]
+    count, n = len(m), round(float(m.sum()))
+    if count == 0:
+        return undefined("no_data", method="classifier labels")
+    if aggregation == "pooled":
+        value, z, total = float(h.sum() / m.sum()), h - h.sum() / m.sum() * m, float(m.sum())
+    else:
+        means = h / m
+        value, z, total = float(means.mean()), means - means.mean(), float(count)
+    if count < 2:
+        reason = "one_item" if n == 1 else "one_dialogue"
+        return Estimate(value, n, reason=reason, method="cluster-linearised", clusters=count)
+    se = float(np.sqrt(count / (count - 1) * float(z @ z)) / total)
+    interval = clip_interval(t_interval(value, se, count - 1, confidence), (0.0, 1.0))
+    notes = ("few clusters",) if count < FEW_CLUSTERS else ()
+    return Estimate(value, n, interval, se, None, f"cluster-linearised, t({count - 1})", count, notes)
+
+
+def alignment_measures(
+    data: GroupData, pairs: NDArray[np.bool_], cube: Cube, verified: NDArray[np.bool_], options: MetricOptions
+) -> dict[str, Triple]:
+    """Give exact and coarse alignment, the coarse for every place of surprise and under `coarse` for the chosen one.
+
+    Parameters
+    ----------
+    pairs, verified
+        Shape (n,): rows with both classifier labels, and with both human labels.
+    cube
+        Classifier labels, user by response.
+    """
+    found: dict[str, Triple] = {}
+    open_turns = np.zeros(data.size)
+    if options.turn == "all_user":
+        unanswered = (data.user >= 0) & (data.response < 0)
+        open_turns = np.bincount(data.dialogues[unanswered], minlength=data.size).astype(float)
+    for key, place in [("exact", None), *((key, place) for place, key in SURPRISE_KEYS.items())]:
+        match, scored = ct.match_masks(place)
+        hits = (cube.sums * match).sum(axis=(1, 2), dtype=float)
+        turns = (cube.sums * scored).sum(axis=(1, 2), dtype=float) + open_turns
+        raw = ratio_estimate(hits, turns, aggregation=options.aggregation, confidence=options.confidence)
+        human = _alignment_human(data, pairs, verified, match, scored, options)
+        answered = float(turns.sum() - open_turns.sum())
+        if open_turns.any() and answered:
+            # Unanswered turns are known to be unmatched: no human label is needed for them.
+            share = answered / float(turns.sum())
+            human = (_scaled(human[0], share), _scaled(human[1], share))
+        if options.aggregation == "dialogue_mean":
+            human = (human[0].with_notes("pooled over turns"), human[1].with_notes("pooled over turns"))
+        found[key] = Triple(raw, *human)
+    found["coarse"] = found[SURPRISE_KEYS[options.surprise]]
+    return found
+
+
+def _scaled(estimate: Estimate, factor: float) -> Estimate:
+    """Multiply an estimate by a known factor."""
+    if estimate.value is None:
+        return estimate
+    interval = None if estimate.interval is None else (estimate.interval[0] * factor, estimate.interval[1] * factor)
+    se = None if estimate.se is None else estimate.se * factor
+    return replace(estimate, value=estimate.value * factor, interval=interval, se=se)
+
+
+def _alignment_human(
+    data: GroupData,
+    pairs: NDArray[np.bool_],
+    verified: NDArray[np.bool_],
+    match: NDArray[np.bool_],
+    scored: NDArray[np.bool_],
+    options: MetricOptions,
+) -> tuple[Estimate, Estimate]:
+    """Give human-only and corrected alignment; a share over a domain (surprise excluded) is a ratio of two means."""
+    population = pairs if pairs.any() else verified
+    design, rows = data.design(verified, population)
+    human = data.user_human[rows], data.response_human[rows]
+    kept = scored[human] if design.n else np.zeros(0, dtype=bool)
+    settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence, "bounds": (0.0, 1.0)}
+    if not kept.any():
+        return undefined("no_data", method="human labels"), undefined("no_data", method="human labels")
+    if not kept.all():
+        # The scored turns are a domain of unknown size: its human-only mean is the corrected one too.
+        share = float(design.weights[kept].sum() / design.weights.sum())
+        part = design.where(kept, max(int(kept.sum()), round(share * design.population)))
+        alone = human_mean(match[human][kept].astype(float), part, **settings)
+        return alone, alone.with_notes("lambda = 0: the scored turns are known for verified turns only")
+    y = match[human].astype(float)
+    alone = human_mean(y, design, **settings)
+    if not pairs.any() or not (pairs[rows]).all():
+        return alone, alone
+    f = match[data.user[rows], data.response[rows]].astype(float)
+    everywhere = match[data.user[pairs], data.response[pairs]].astype(float)
+    corrected = difference_mean(y, f, everywhere, design, dialogues_all=data.dialogues[pairs], **settings)
+    return alone, corrected
+
+
+def share_measures(data: GroupData, options: MetricOptions) -> dict[str, Triple]:
+    """Give the share of each emotion among user utterances and among responses."""
+    found: dict[str, Triple] = {}
+    settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence, "bounds": (0.0, 1.0)}
+    for role, machine, human in (
+        ("user", data.user, data.user_human),
+        ("response", data.response, data.response_human),
+    ):
+        known = machine >= 0
+        population = known if known.any() else human >= 0
+        design, rows = data.design(human >= 0, population)
+        turns = np.bincount(data.dialogues[known], minlength=data.size).astype(float)
+        for code, emotion in enumerate(EMOTIONS):
+            hits = np.bincount(data.dialogues[machine == code], minlength=data.size).astype(float)
+            raw = ratio_estimate(hits, turns, confidence=options.confidence)
+            y = (human[rows] == code).astype(float)
+            alone = human_mean(y, design, **settings)
+            corrected = alone
+            if known.any():
+                f, everywhere = (machine[rows] == code).astype(float), (machine[known] == code).astype(float)
+                corrected = difference_mean(y, f, everywhere, design, dialogues_all=data.dialogues[known], **settings)
+            found[f"share_{role}:{emotion}"] = Triple(raw, alone, corrected)
+    return found
+
+
+# --- flatness and F1: functions of counts ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PairedLabels:
+    """Row and column labels of one matrix, by classifier and by humans."""
+
+    data: GroupData
+    rows: Codes
+    columns: Codes
+    rows_human: Codes
+    columns_human: Codes
+
+
+Statistic = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True)
+class CountStatistic:
+    """A function of a matrix (..., 7, 7), the range of its values, and why it is undefined where it is NaN."""
+
+    statistic: Statistic
+    bounds: tuple[float, float]
+    reason: str = "no_data"
+
+
+def _columns(matrix: Floats) -> Floats:
+    return np.asarray(matrix.sum(axis=-2))
+
+
+def flatness_statistics() -> dict[str, CountStatistic]:
+    """Give entropy and flatness of the column labels in every form the report shows."""
+    unit = (0.0, 1.0)
+    return {
+        "entropy_bits": CountStatistic(lambda m: ct.entropy_bits(_columns(m)), MAX_BITS),
+        "entropy_nats": CountStatistic(lambda m: ct.entropy_bits(_columns(m)) * np.log(2), (0.0, float(np.log(K)))),
+        "flatness_n7": CountStatistic(lambda m: ct.flatness(_columns(m)), unit),
+        "flatness_observed": CountStatistic(lambda m: ct.flatness(_columns(m), "observed"), unit, "no_variation"),
+        "miller_madow_bits": CountStatistic(lambda m: ct.miller_madow_bits(_columns(m)), (0.0, float("inf"))),
+        "flatness_miller_madow": CountStatistic(
+            lambda m: np.minimum(ct.miller_madow_bits(_columns(m)) / ct.FLATNESS_BASE, 1.0), unit
+        ),
+    }
+
+
+def f1_statistics(options: MetricOptions) -> dict[str, CountStatistic]:
+    """Give accuracy, kappa, macro-F1 under each policy and the scores of each emotion; rows are the truth."""
+    unit = (0.0, 1.0)
+
+    def of_class(function: Statistic, code: int, zero: bool) -> Statistic:
+        def value(matrix: Floats) -> Floats:
+            chosen = function(matrix)[..., code]
+            return np.nan_to_num(chosen) if zero else chosen
+
+        return value
+
+    found = {
+        "accuracy": CountStatistic(ct.accuracy, unit),
+        "weighted_f1": CountStatistic(ct.weighted_f1, unit),
+        "cohen_kappa": CountStatistic(ct.cohen_kappa, (-1.0, 1.0), "no_variation"),
+    }
+    for policy in ct.MACRO_POLICIES:
+        found[f"macro_f1_{policy}"] = CountStatistic(lambda m, policy=policy: ct.macro_f1(m, policy), unit)  # type: ignore[misc]
+    found["macro_f1"] = found[f"macro_f1_{options.macro_f1}"]
+    zero = options.undefined_f1 == "zero"
+    for code, emotion in enumerate(EMOTIONS):
+        found[f"precision:{emotion}"] = CountStatistic(of_class(ct.precision, code, False), unit, "never_predicted")
+        found[f"recall:{emotion}"] = CountStatistic(of_class(ct.recall, code, False), unit, "no_support")
+        found[f"f1:{emotion}"] = CountStatistic(of_class(ct.f1, code, zero), unit, "class_absent")
+    return found
+
+
+def count_measures(
+    paired: PairedLabels,
+    measures: dict[str, CountStatistic],
+    options: MetricOptions,
+    replicates: int,
+    seed: int,
+    name: str,
+) -> dict[str, Triple]:
+    """Estimate functions of one matrix: raw with a dialogue bootstrap, human-only and corrected with PPBoot.
+
+    `name` names the resamples: groups that share it and the seed resample the same dialogues.
+    """
+    data = paired.data
+    cube = ct.count_cube(data.dialogues, paired.rows, paired.columns, size=data.size)
+    total = cube.total
+    held = cube.sums.sum(axis=(1, 2)) > 0
+    clusters, n = int(held.sum()), int(total.sum())
+    draws = ct.resample([Cube(cube.sums[held])], replicates, seed, name)[0] if clusters > 1 else None
+    known = (paired.rows >= 0) & (paired.columns >= 0)
+    verified = (paired.rows_human >= 0) & (paired.columns_human >= 0)
+    sample = _verified_matrices(paired, known, verified, replicates, seed, name)
+    found: dict[str, Triple] = {}
+    for key, measure in measures.items():
+        raw = _raw(measure, total, draws, n, clusters, options)
+        alone, corrected = _human(measure, sample, total if known.any() else None, raw, options)
+        found[key] = Triple(raw, alone, corrected)
+    return found
+
+
+def _raw(
+    measure: CountStatistic, total: Floats, draws: Floats | None, n: int, clusters: int, options: MetricOptions
+) -> Estimate:
+    if n == 0:
+        return undefined("no_data", method="classifier labels")
+    value = float(measure.statistic(total))
+    if not np.isfinite(value):
+        return undefined(measure.reason, n=n, method="classifier labels", clusters=clusters)
+    values = measure.statistic(draws) if draws is not None else np.full(1, np.nan)
+    return bootstrap_estimate(
+        value, values, n=n, clusters=clusters, bounds=measure.bounds, confidence=options.confidence
+    )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Weighted matrices of the verified rows: human and classifier, with their replicates."""
+
+    design: Design
+    human: Floats
+    human_draws: Floats
+    machine: Floats | None
+    machine_draws: Floats | None
+
+
+def _verified_matrices(
+    paired: PairedLabels,
+    known: NDArray[np.bool_],
+    verified: NDArray[np.bool_],
+    replicates: int,
+    seed: int,
+    name: str,
+) -> _Sample | None:
+    data = paired.data
+    design, rows = data.design(verified, known if known.any() else verified)
+    if design.n == 0:
+        return None
+    cells = [paired.rows_human[rows].astype(np.int64) * K + paired.columns_human[rows]]
+    if known[rows].all():
+        cells.append(paired.rows[rows].astype(np.int64) * K + paired.columns[rows])
+    weighted = np.zeros((design.n, len(cells) * K * K))
+    for part, cell in enumerate(cells):
+        weighted[np.arange(design.n), part * K * K + cell] = design.weights
+    weighted = ct.whole_units(weighted)
+    blocks = []
+    if design.clusters > 1:
+        blocks = [block @ weighted for block in replicate_weights(design, replicates, seed, f"{name}/verified")]
+    drawn = np.concatenate(blocks) if blocks else np.empty((0, weighted.shape[1]))
+    total = weighted.sum(axis=0)
+    split = [slice(0, K * K), slice(K * K, 2 * K * K)]
+    machine = len(cells) == 2
+    return _Sample(
+        design,
+        total[split[0]].reshape(K, K),
+        drawn[:, split[0]].reshape(-1, K, K),
+        total[split[1]].reshape(K, K) if machine else None,
+        drawn[:, split[1]].reshape(-1, K, K) if machine else None,
+    )
+
+
+def _human(
+    measure: CountStatistic, sample: _Sample | None, total: Floats | None, raw: Estimate, options: MetricOptions
+) -> tuple[Estimate, Estimate]:
+    if sample is None:
+        nothing = undefined("no_data", method="human labels")
+        return nothing, nothing
+    settings: dict[str, Any] = {
+        "target": options.target,
+        "confidence": options.confidence,
+        "bounds": measure.bounds,
+        "population_se": raw.se or 0.0,
+    }
+    value = float(measure.statistic(sample.human))
+    if not np.isfinite(value):
+        nothing = undefined(measure.reason, n=sample.design.n, method="human labels", clusters=sample.design.clusters)
+        return nothing, nothing
+    draws = measure.statistic(sample.human_draws)
+    alone = human_replicates(value, draws, sample.design, **settings)
+    if sample.machine is None or sample.machine_draws is None or total is None:
+        return alone, alone
+    corrected = corrected_replicates(
+        value,
+        draws,
+        float(measure.statistic(sample.machine)),
+        measure.statistic(sample.machine_draws),
+        float(measure.statistic(total)),
+        sample.design,
+        **settings,
+    )
+    return alone, corrected

@@ -7,7 +7,7 @@ from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultiple,
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminFileFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -43,7 +43,7 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminIntegerFieldWidget,
     )
     strata = forms.MultipleChoiceField(
-        choices=STRATA, required=False, initial=["dataset", "user_label"], widget=UnfoldAdminCheckboxSelectMultiple
+        choices=STRATA, required=False, initial=["dataset", "user_label"], widget=UnfoldAdminCheckboxSelectMultipleWidget
     )
     balanced = forms.BooleanField(
         required=False, help_text="Spread the strata evenly over the order of work.", widget=UnfoldBooleanSwitchWidget
@@ -134,8 +134,8 @@ class ImportForm(forms.Form):
 class CorpusForm(forms.Form):
     """Choose data sets and systems; nothing chosen means all."""
 
-    datasets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultiple)
-    systems = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultiple)
+    datasets = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget)
+    systems = forms.MultipleChoiceField(required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -171,7 +171,7 @@ class ReportForm(CorpusForm):
 
 class GenerateForm(forms.Form):
     system = forms.SlugField(help_text="A name of the registry, or a new one.", widget=UnfoldAdminTextInputWidget)
-    datasets = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultiple)
+    datasets = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget)
     parameters = forms.CharField(
         required=False,
         help_text='JSON: {"base_url", "model", "key_env", "limit", "cap_requests", …}; docs/generation.md.',

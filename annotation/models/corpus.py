@@ -140,6 +140,38 @@ class Response(models.Model):
         return f"{self.system_id}: {self.shown[:60]}"
 
 
+class Generation(models.Model):
+    """How a system was asked at a turn and what came of it: behind a generated response, or behind its absence.
+
+    An empty answer has no words to label or rate, so it makes no `Response`; this row keeps that it was given.
+    """
+
+    ANSWERED, EMPTY, FAILED = "answered", "empty", "failed"
+    STATES = [(s, s) for s in (ANSWERED, EMPTY, FAILED)]
+    turn = models.ForeignKey(Turn, on_delete=models.CASCADE, related_name="generations")
+    system = models.ForeignKey(System, on_delete=models.CASCADE, related_name="generations")
+    state = models.CharField(max_length=8, choices=STATES)
+    attempts = models.PositiveIntegerField(default=0, help_text="Requests over all runs, repeats included.")
+    error = models.CharField(max_length=20, blank=True, default="", help_text="Kind of the last failure.")
+    detail = models.CharField(max_length=200, blank=True, default="", help_text="In our words; never a server's.")
+    flags = models.JSONField(default=list, blank=True)
+    template = models.CharField(max_length=80, help_text="Name and digest of the prompt template.")
+    prompt_digest = models.CharField(max_length=64)
+    tokens_in = models.PositiveIntegerField(null=True, blank=True)
+    tokens_out = models.PositiveIntegerField(null=True, blank=True)
+    cost = models.FloatField(null=True, blank=True, help_text="US dollars, by the prices the run was given.")
+    asked = models.JSONField(default=dict, blank=True, help_text="What was asked for: model, temperature, limit, seed.")
+    came_back = models.JSONField(default=dict, blank=True, help_text="What the back end said of its answer.")
+    finished_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["turn", "system"], name="one_generation_per_turn_and_system")]
+        indexes = [models.Index(fields=["system", "state"], name="generation_of_system")]
+
+    def __str__(self) -> str:
+        return f"{self.system_id} at turn {self.turn_id}: {self.state}"
+
+
 class Classifier(models.Model):
     """One revision of an emotion classifier. A change that could change a label is a new revision, a new row."""
 

@@ -26,6 +26,7 @@ DEFAULT_CONFIDENCE: Final = 0.95
 DEFAULT_REPLICATES: Final = 2000
 MIN_DEFINED_SHARE: Final = 0.5
 _BLOCK_CELLS: Final = 2_000_000
+_SAME: Final = 1e-12
 
 Interval = tuple[float, float]
 
@@ -321,8 +322,9 @@ def bootstrap_estimate(
 
     With `FEW_CLUSTERS` clusters or more the interval is the percentile interval; with fewer it is
     value +- t(D-1) x bootstrap standard error, with the note `few clusters`, since percentile intervals cover too
-    little there. Undefined replicates (NaN) are left out and their share is noted; with more than half undefined, or
-    with one cluster, there is no interval and `reason` says why.
+    little there. When every replicate is the same (such as agreement without one exception) there is no interval, for
+    a width of nothing would be false. Undefined replicates (NaN) are left out and their share is noted; with more than
+    half undefined, or with one cluster, there is no interval. `reason` says why there is none.
 
     Parameters
     ----------
@@ -342,17 +344,20 @@ def bootstrap_estimate(
     total = len(values)
     said = list(notes)
     label = f"{unit} bootstrap"
-    if total == 0:
-        return Estimate(value, n, reason="no_replicates", clusters=clusters, notes=tuple(said))
     if clusters < 2:
         return Estimate(
             value, n, reason=f"one_{unit}", method=label, clusters=clusters, notes=(*said, f"one {unit}: no interval")
         )
+    if total == 0:
+        return Estimate(value, n, reason="no_replicates", clusters=clusters, notes=tuple(said))
     if len(defined) < 2 or len(defined) < MIN_DEFINED_SHARE * total:
         said.append(f"undefined in {total - len(defined)} of {total} resamples: no interval")
         return Estimate(value, n, reason="unstable", method=label, clusters=clusters, notes=tuple(said))
     if len(defined) < total:
         said.append(f"undefined in {total - len(defined)} of {total} resamples, left out")
+    if float(np.ptp(defined)) <= _SAME:
+        said.append("the same in every resample: the data cannot show its width")
+        return Estimate(value, n, None, 0.0, "no_variation", label, clusters, tuple(said))
     se = float(np.std(defined, ddof=1))
     if clusters < FEW_CLUSTERS:
         interval: Interval | None = t_interval(value, se, clusters - 1, confidence)
@@ -405,6 +410,9 @@ def cluster_linearised(
         reason = "one_item" if len(y) == 1 else "one_dialogue"
         return Estimate(theta, len(y), reason=reason, method="cluster-linearised", clusters=count)
     se = math.sqrt(count / (count - 1) * float(sums @ sums)) / total
+    if se <= _SAME:
+        note = "no observation differs: the data cannot show the width"
+        return Estimate(theta, len(y), None, 0.0, "no_variation", "cluster-linearised", count, (note,))
     notes = ("few clusters",) if clusters is not None and count < FEW_CLUSTERS else ()
     interval = clip_interval(t_interval(theta, se, count - 1, confidence), bounds)
     return Estimate(theta, len(y), interval, se, None, f"cluster-linearised, t({count - 1})", count, notes)

@@ -1,0 +1,258 @@
+"""Agreement of annotators with each other and with a classifier, every value with its interval or the reason why not.
+
+Labels of any number of annotators, with gaps. The coefficients come from `evaluation.coefficients`; this module turns a
+`judgments` table into counts, bootstraps whole dialogues (items, when no dialogue is given), and reports overall, per
+label, per pair and per annotator. Verbal bands are given for the lower bound of an interval only, with the scale named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluation import coefficients as co
+from evaluation.intervals import (
+    Estimate,
+    cluster_weights,
+    round_significant,
+)
+from evaluation.label_table import (
+    AgreementOptions,
+    Labels,
+    blind_rows,
+    choose_labels,
+    encode,
+    from_error,
+    stack,
+    to_estimate,
+)
+from evaluation.raters import (
+    AnnotatorAgreement,
+    ClassifierAgreement,
+    PairAgreement,
+    annotator_agreement,
+    classifier_agreement,
+    pair_agreement,
+    two_raters,
+)
+from evaluation.tables import check_judgments
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """All agreement statistics of one table; `coefficients` are keyed by the names used in `docs/metrics.md`."""
+
+    coefficients: Mapping[str, Estimate]
+    linearised: Mapping[str, Estimate]
+    per_label: Mapping[str, Mapping[str, Estimate]]
+    pairs: Sequence[PairAgreement]
+    annotators: Sequence[AnnotatorAgreement]
+    bands: Mapping[str, Mapping[str, str]]
+    facts: Mapping[str, Any]
+    classifier: ClassifierAgreement | None = None
+
+    @property
+    def prevalence(self) -> dict[str, Estimate]:
+        """The share of each label, to be printed with every kappa."""
+        return {label: values["prevalence"] for label, values in self.per_label.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Give one plain mapping: facts, the coefficients by name, then the groups."""
+        pairwise: dict[str, Any] = {}
+        for pair in self.pairs:
+            key = "-".join(pair.annotators)
+            pairwise[key if key not in pairwise else repr(pair.annotators)] = pair.to_json()
+        return {
+            **self.facts,
+            **{name: estimate.to_json() for name, estimate in self.coefficients.items()},
+            "prevalence": {label: round_significant(share.value) for label, share in self.prevalence.items()},
+            "bands": {name: dict(band) for name, band in self.bands.items()},
+            "linearised": {name: estimate.to_json() for name, estimate in self.linearised.items()},
+            "per_label": {
+                label: {name: e.to_json() for name, e in values.items()} for label, values in self.per_label.items()
+            },
+            "pairwise": pairwise,
+            "per_annotator": {one.annotator: one.to_json() for one in self.annotators},
+            "classifier": None if self.classifier is None else self.classifier.to_json(),
+        }
+
+
+# --- the doors -------------------------------------------------------------------------------------------------------
+
+
+def agreement(
+    judgments: pd.DataFrame,
+    options: AgreementOptions | None = None,
+    *,
+    verified: Mapping[Any, str] | None = None,
+) -> Agreement:
+    """Compute every agreement statistic of a `judgments` table.
+
+    Parameters
+    ----------
+    judgments
+        Columns item, annotator, label; dialogue makes the bootstrap resample dialogues, prelabel adds the classifier,
+        arm leaves out the shown arm.
+    options
+        Defaults of `AgreementOptions` when left out.
+    verified
+        The verified label of items (such as adjudicated ones) to compare the classifier with; the majority of the
+        annotators' labels, ties unresolved, for all other items. Agreement of annotators never uses it.
+
+    Raises
+    ------
+    TableError
+        Naming row and column when the table breaks its contract.
+    """
+    chosen = options or AgreementOptions()
+    declared, said = choose_labels(judgments, chosen.labels)
+    checked = check_judgments(judgments, declared)
+    used, left_out = blind_rows(checked, chosen.arms)
+    labels = encode(used, declared, chosen)
+    facts = {**labels.facts, "label_set": said, "shown_arm_left_out": left_out}
+    coefficients, linearised, per_label = _overall(labels, chosen)
+    pairs = pair_agreement(labels, chosen)
+    coefficients |= two_raters(labels, pairs)
+    classifier = None
+    if "prelabel" in used and used["prelabel"].notna().any():
+        classifier = classifier_agreement(used, labels, coefficients, verified or {}, chosen)
+    return Agreement(
+        coefficients,
+        linearised,
+        per_label,
+        pairs,
+        annotator_agreement(labels, chosen),
+        bands(coefficients),
+        facts,
+        classifier,
+    )
+
+
+# --- overall and per label -------------------------------------------------------------------------------------------
+
+
+def _overall(
+    labels: Labels, options: AgreementOptions
+) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, dict[str, Estimate]]]:
+    size, counts = len(labels.categories), labels.counts
+    weights = co.agreement_weights(labels.values, options.weights)
+    layout = co.Layout(size)
+    sums = co.total_sums(counts)
+    marginals = _rater_marginals(labels)
+
+    def evaluate(parts: Floats, raters: Floats) -> dict[str, Floats]:
+        found = _named(co.multi_rater_values(parts, weights), options.weights)
+        if options.weights != "identity":
+            found["percent_agreement"] = co.observed_agreement(parts, np.eye(size))
+        shape = (*raters.shape[:-1], len(labels.rater_names), size)
+        found["conger_kappa"] = co.conger_values(co.observed_agreement(parts, weights), raters.reshape(shape), weights)
+        found["krippendorff_alpha"] = co.krippendorff_values(layout.coincidence(parts), labels.values, options.level)
+        return found
+
+    point = evaluate(sums, marginals.sum(axis=0))
+    point_labels = co.label_values(sums, size)
+    replicates: dict[str, Floats] = {}
+    label_replicates: dict[str, Floats] = {}
+    if options.intervals == "bootstrap" and labels.n_clusters > 1:
+        per_cluster = co.cluster_sums(counts, labels.clusters, labels.n_clusters)
+        blocks = list(_resampled([per_cluster, marginals], labels, options))
+        replicates = stack([evaluate(parts, raters) for parts, raters in blocks])
+        label_replicates = stack([co.label_values(parts, size) for parts, _ in blocks])
+    errors = _linearised(labels, options, counts, weights)
+    facts = (len(labels.codes), int(layout.paired(sums)), int(layout.items(sums)))
+    by_error = {name: from_error(name, value, facts, errors.get(name), options) for name, value in point.items()}
+    if options.intervals == "linearised":
+        main = by_error
+    else:
+        main = {
+            name: to_estimate(name, value, replicates.get(name), facts, labels, options)
+            for name, value in point.items()
+        }
+    per_label = {
+        label: {
+            name: to_estimate(
+                name,
+                value[k],
+                None if name not in label_replicates else label_replicates[name][:, k],
+                facts,
+                labels,
+                options,
+            )
+            for name, value in point_labels.items()
+        }
+        for k, label in enumerate(labels.categories)
+    }
+    return main, by_error, per_label
+
+
+def _named(values: Mapping[str, Floats], weighting: co.Weighting) -> dict[str, Floats]:
+    """Name the coefficients as the literature does: AC1 and percent agreement without weights, AC2 with."""
+    plain = weighting == "identity"
+    names = {
+        "agreement": "percent_agreement" if plain else "weighted_agreement",
+        "gwet_ac": "gwet_ac1" if plain else "gwet_ac2",
+    }
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def _rater_marginals(labels: Labels) -> Floats:
+    """Give counts of clusters x (raters * categories)."""
+    width = len(labels.rater_names) * len(labels.categories)
+    cells = labels.clusters[labels.items] * width + labels.raters * len(labels.categories) + labels.codes
+    return np.bincount(cells, minlength=labels.n_clusters * width).reshape(labels.n_clusters, width).astype(float)
+
+
+def _resampled(
+    parts: Sequence[Floats], labels: Labels, options: AgreementOptions, name: str = "agreement"
+) -> Iterator[list[Floats]]:
+    """Give the sums of each resample of the clusters, block by block."""
+    for weights in cluster_weights(labels.n_clusters, options.replicates, options.seed, name=name):
+        yield [weights @ part for part in parts]
+
+
+def _linearised(labels: Labels, options: AgreementOptions, counts: Floats, weights: Floats) -> dict[str, float]:
+    if not len(labels.codes):
+        return {}
+    errors = co.linearised_errors(
+        counts, weights, labels.values, options.level, labels.raters, labels.items, labels.codes
+    )
+    named = _named({name: np.asarray(error) for name, error in errors.items()}, options.weights)
+    return {name: float(error) for name, error in named.items()}
+
+
+# --- bands -----------------------------------------------------------------------------------------------------------
+
+_LANDIS_KOCH: Final = ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair"), (0.0, "slight"))
+_KRIPPENDORFF: Final = ((0.8, "reliable"), (0.667, "tentative"))
+_BANDED: Final = {
+    "krippendorff_alpha": ("Krippendorff 2004", _KRIPPENDORFF, "not reliable"),
+    **dict.fromkeys(
+        ("cohen_kappa", "fleiss_kappa", "conger_kappa", "scott_pi"), ("Landis-Koch 1977", _LANDIS_KOCH, "poor")
+    ),
+}
+
+
+def bands(coefficients: Mapping[str, Estimate]) -> dict[str, dict[str, str]]:
+    """Give the verbal band of the LOWER bound of each kappa and alpha that has an interval, with the scale's name.
+
+    Landis and Koch (1977) for kappas (0, .2, .4, .6, .8); Krippendorff (2004) for alpha (.667, .8). No table fits
+    AC1, Brennan-Prediger or percent agreement, so they get none.
+    """
+    found = {}
+    for name, estimate in coefficients.items():
+        if name not in _BANDED or estimate.interval is None:
+            continue
+        scale, steps, lowest = _BANDED[name]
+        label = next((label for floor, label in steps if estimate.interval[0] >= floor), lowest)
+        found[name] = {"scale": scale, "of": "lower bound of the interval", "band": label}
+    return found
+
+
+__all__ = ["Agreement", "AgreementOptions", "agreement", "bands"]

@@ -1,0 +1,118 @@
+"""The cast, in every test: Ada and Bo annotate, Cleo adjudicates, Rhea researches, Dan belongs to another campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from annotation.models import Campaign, Classifier, Dataset, Membership, Role, User
+from annotation.workflow.opening import open_campaign
+from tests.factories import ClassifierFactory, MembershipFactory, UserFactory, make_campaign, make_corpus, predict_all
+
+
+@pytest.fixture
+def ada(db: None) -> User:
+    return UserFactory.create(username="ada", first_name="Ada")
+
+
+@pytest.fixture
+def bo(db: None) -> User:
+    return UserFactory.create(username="bo", first_name="Bo")
+
+
+@pytest.fixture
+def cleo(db: None) -> User:
+    return UserFactory.create(username="cleo", first_name="Cleo")
+
+
+@pytest.fixture
+def dan(db: None) -> User:
+    return UserFactory.create(username="dan", first_name="Dan")
+
+
+@pytest.fixture
+def rhea(db: None) -> User:
+    return UserFactory.create(username="rhea", first_name="Rhea")
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    return UserFactory.create(username="admin", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def corpus(db: None) -> Dataset:
+    """Eight dialogues of two turns, answered by the reference, alpha and beta."""
+    return make_corpus()
+
+
+@pytest.fixture
+def classifier(corpus: Dataset) -> Classifier:
+    """A lexicon's predictions for every text of the corpus."""
+    found = ClassifierFactory.create()
+    predict_all(found)
+    return found
+
+
+@pytest.fixture
+def draft(corpus: Dataset, classifier: Classifier, ada: User, bo: User, cleo: User, rhea: User) -> Campaign:
+    """A blind campaign with its people, not yet open: six turns, two answers per item."""
+    campaign = make_campaign(corpus=corpus, design={"kind": "simple", "size": 6}, seed=7)
+    MembershipFactory.create(user=ada, campaign=campaign)
+    MembershipFactory.create(user=bo, campaign=campaign)
+    MembershipFactory.create(user=cleo, campaign=campaign, role=Role.ADJUDICATOR)
+    MembershipFactory.create(user=rhea, campaign=campaign, role=Role.RESEARCHER)
+    return campaign
+
+
+@pytest.fixture
+def campaign(draft: Campaign) -> Campaign:
+    """The same campaign, open: 24 items to verify (6 user, 18 responses) and 6 turns to rate, each by two people."""
+    open_campaign(draft)
+    draft.refresh_from_db()
+    return draft
+
+
+@pytest.fixture
+def assisted(draft: Campaign) -> Campaign:
+    """The same campaign in assisted mode, open."""
+    draft.mode = Campaign.ASSISTED
+    draft.save(update_fields=["mode"])
+    open_campaign(draft)
+    draft.refresh_from_db()
+    return draft
+
+
+@pytest.fixture
+def other_campaign(corpus: Dataset, classifier: Classifier, dan: User) -> Campaign:
+    """Another project's campaign over the same corpus: Dan's, in every role. He must see nothing of the first."""
+    campaign = make_campaign("other", corpus=corpus, design={"kind": "simple", "size": 4}, seed=11)
+    for role in Role.values:
+        MembershipFactory.create(user=dan, campaign=campaign, role=role)
+    open_campaign(campaign)
+    campaign.refresh_from_db()
+    return campaign
+
+
+@pytest.fixture
+def member_of() -> Callable[..., Membership]:
+    """Find a person's membership: `member_of(ada, campaign)`."""
+
+    def find(user: User, campaign: Campaign, role: str = Role.ANNOTATOR) -> Membership:
+        return Membership.objects.get(user=user, campaign=campaign, role=role)
+
+    return find
+
+
+@pytest.fixture
+def sign_in() -> Callable[[User], Client]:
+    """A browser in which the person is signed in."""
+
+    def signed_in(user: User) -> Client:
+        client = Client(raise_request_exception=True)
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return signed_in

@@ -86,13 +86,14 @@ class Frames:
 
 def build_frames(selection: Selection) -> Frames:
     """Read everything a report needs. The order of rows is fixed by the data, never by the database."""
-    rows = _turn_rows(selection)
+    rows, outside = _within_frame(_turn_rows(selection), selection)
     judgments = judgment_rows(selection.campaign, as_of=selection.as_of) if selection.campaign else _no_judgments()
     verified = verified_items(selection.campaign, judgments, selection) if selection.campaign else _no_labels()
     turns = _with_verified(rows, verified, selection)
     counts = {
         "turns": int(rows["turn_pk"].nunique()),
         "rows": len(rows),
+        "turns_outside_sampling_frame": outside,
         "judgments": len(judgments),
         "labels": int((judgments["action"] == Judgment.LABEL).sum()),
         "skips": int((judgments["action"] == Judgment.SKIP).sum()),
@@ -235,6 +236,45 @@ def _turn_rows(selection: Selection) -> pd.DataFrame:
     said = rows.loc[rows["is_reference"], ["turn_pk", "response_label"]].set_index("turn_pk")["response_label"]
     rows["reference_label"] = rows["turn_pk"].map(said).astype(object)
     return rows.drop(columns="system_pk")
+
+
+def _within_frame(rows: pd.DataFrame, selection: Selection) -> tuple[pd.DataFrame, int]:
+    """Keep the turns the campaign's sample speaks for, and count the others: its weights say nothing about those."""
+    campaign = selection.campaign
+    if campaign is None or rows.empty:
+        return rows, 0
+    design = campaign.design or {}
+    inside = rows["turn_pk"].isin(_frame_of(campaign, design))
+    return rows[inside].reset_index(drop=True), int(rows.loc[~inside, "turn_pk"].nunique())
+
+
+def _frame_of(campaign: Campaign, design: Mapping[str, Any]) -> set[int]:
+    """The turns a campaign was drawn from, by the rule of its opening; those drawn are always among them."""
+    drawn = set(SampledTurn.objects.filter(campaign=campaign).values_list("turn_id", flat=True))
+    if design.get("kind") == "list":
+        return drawn
+    turns = Turn.objects.filter(dialogue__dataset__in=campaign.datasets.all())
+    if design.get("splits"):
+        turns = turns.filter(dialogue__split__in=design["splits"])
+    asked = campaign.verify_responses or campaign.rate_responses
+    if not (asked and design.get("complete_only", True)):
+        return drawn | set(turns.values_list("id", flat=True).iterator(chunk_size=BATCH))
+    systems = set(campaign.systems.values_list("pk", flat=True))
+    systems |= set(System.objects.filter(is_reference=True).values_list("pk", flat=True))
+    given = Response.objects.filter(system__in=systems, turn__dialogue__dataset__in=campaign.datasets.all())
+    unusable = {
+        pk
+        for pk, flags in given.exclude(flags=[]).values_list("id", "flags").iterator(chunk_size=BATCH)
+        if UNUSABLE_FLAGS.intersection(flags)
+    }
+    answered: dict[int, int] = {}
+    for pk, turn in given.values_list("id", "turn_id").iterator(chunk_size=BATCH):
+        if pk not in unusable:
+            answered[turn] = answered.get(turn, 0) + 1
+    complete = {turn for turn, count in answered.items() if count == len(systems)}
+    if design.get("splits"):
+        complete &= set(turns.values_list("id", flat=True).iterator(chunk_size=BATCH))
+    return drawn | complete
 
 
 def _labelled(codes: NDArray[np.int8], confidence: NDArray[np.float32]) -> tuple[Any, Any]:
@@ -449,7 +489,10 @@ def _judgments_table(judgments: pd.DataFrame, turns: pd.DataFrame, selection: Se
     of_user = labels["turn_pk"].map(by_turn["user_label"]).astype(object)
     of_response = labels["response_pk"].map(by_response["response_label"]).astype(object)
     labels["classifier_label"] = np.where(labels["kind"] == "user", of_user, of_response)
-    labels["prelabel"] = labels["prelabel"].where(labels["prelabel"] != "", labels["classifier_label"])
+    # What was (or could have been) shown is what anchoring is about; else the label of the report's classifier.
+    assisted = selection.campaign is not None and selection.campaign.mode == Campaign.ASSISTED
+    kept = labels["prelabel"].where(labels["prelabel"] != "", labels["classifier_label"])
+    labels["prelabel"] = kept if assisted else labels["classifier_label"]
     labels["received_at"] = pd.to_datetime(labels["received_at"], utc=True).dt.strftime(TIME)
     return labels[columns].reset_index(drop=True)
 

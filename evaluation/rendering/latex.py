@@ -1,0 +1,168 @@
+"""Tables as LaTeX (booktabs), ready for `\\input`. Whatever a text holds, LaTeX prints it and runs none of it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Final
+
+from evaluation.rendering.cells import Table, all_tables, cell_text, is_estimate, number_text, reason_text, scale_of
+
+PACKAGES: Final = ("booktabs", "graphicx", "longtable", "array")
+LONG: Final = 40
+_SPECIAL: Final[Mapping[str, str]] = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "-": "-{}",
+    "\u2212": r"\ensuremath{-}",
+    "\u2013": "--",
+    "\u2014": "---",
+    "\u2018": "`{}",
+    "\u2019": "'{}",
+    "\u201c": "``{}",
+    "\u201d": "''{}",
+    "\u2026": r"\ldots{}",
+    "\u2192": r"\ensuremath{\rightarrow}",
+    "\u2190": r"\ensuremath{\leftarrow}",
+    "\u00d7": r"\ensuremath{\times}",
+    "\u00b1": r"\ensuremath{\pm}",
+    "\u00b7": r"\ensuremath{\cdot}",
+    "\u2264": r"\ensuremath{\leq}",
+    "\u2265": r"\ensuremath{\geq}",
+    "\u2248": r"\ensuremath{\approx}",
+    "\u0394": r"\ensuremath{\Delta}",
+    "\u03b1": r"\ensuremath{\alpha}",
+    "\u03ba": r"\ensuremath{\kappa}",
+    "\u03bb": r"\ensuremath{\lambda}",
+    "\u03b4": r"\ensuremath{\delta}",
+    "\u03c0": r"\ensuremath{\pi}",
+    "\u03c1": r"\ensuremath{\rho}",
+    "\u03c7": r"\ensuremath{\chi}",
+    "\u00b2": r"\ensuremath{^2}",
+    "\u202f": r"\,",
+    "\u00a0": "~",
+    "\u2009": r"\,",
+}
+_SPACE: Final = re.compile(r"[\s\u2028\u2029]+")
+# What inputenc's utf8 knows with the T1 font encoding; anything else would stop pdflatex.
+_LETTERS: Final = frozenset(
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿŒœŠšŽžŁłĆćČčĎďĘęĚěŃńŇňŘřŚśŞşŤťŮůŹźŻż"
+)
+
+
+def escape(text: str) -> str:
+    """Give text for LaTeX. Characters without a glyph in the usual fonts are named by their code point."""
+    parts = []
+    for character in _SPACE.sub(" ", unicodedata.normalize("NFC", text)):
+        if character in _SPECIAL:
+            parts.append(_SPECIAL[character])
+        elif " " <= character < "\x7f" or character in _LETTERS:
+            parts.append(character)
+        else:
+            parts.append(f"[U+{ord(character):04X}]")
+    return "".join(parts)
+
+
+def cell(value: Any, kind: str) -> str:
+    """Give a cell; an estimate as its value over its interval in small type."""
+    if not is_estimate(value):
+        return escape(cell_text(value, kind))
+    if value["value"] is None:
+        return rf"\emph{{undefined: {escape(reason_text(value.get('reason')))}}}"
+    text = escape(number_text(float(value["value"]), scale_of(kind)))
+    if value.get("interval"):
+        low, high = (escape(number_text(float(bound), scale_of(kind))) for bound in value["interval"])
+        text += rf" {{\scriptsize [{low}, {high}]}}"
+    return text
+
+
+def table_latex(table: Table, *, note: str = "") -> str:
+    """Give one table as a float (a `longtable` when it is long), with caption and label."""
+    columns = [(column["key"], column["title"], column.get("kind", "text")) for column in table["columns"]]
+    wordy = {key for key, _, kind in columns if kind in ("text", "long_text") and _longest(table, key) > 28}
+    layout = "".join(_column_layout(key, kind, wordy, len(columns)) for key, _, kind in columns)
+    head = " & ".join(rf"\textbf{{{escape(title)}}}" for _, title, _ in columns) + r" \\"
+    body = [" & ".join(cell(row.get(key), kind) for key, _, kind in columns) + r" \\" for row in table["rows"]]
+    if not body:
+        body = [rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{no rows}}}} \\"]
+    caption = rf"\caption{{{escape(str(table['title']))}{escape(f'. {note}') if note else ''}}}"
+    label = rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', str(table['id']))}}}"
+    opening = f"% Needs: {', '.join(PACKAGES)}; utf8 input and T1 fonts.\n"
+    if len(body) > LONG:
+        return opening + "\n".join(
+            [
+                r"{\footnotesize",
+                rf"\begin{{longtable}}{{{layout}}}",
+                caption + label + r" \\",
+                r"\toprule",
+                head,
+                r"\midrule",
+                r"\endfirsthead",
+                r"\toprule",
+                head,
+                r"\midrule",
+                r"\endhead",
+                *body,
+                r"\bottomrule",
+                r"\end{longtable}}",
+                "",
+            ]
+        )
+    tabular = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    if len(columns) > 5 and not wordy:
+        # A box no wider than the line, and no larger than its own size.
+        tabular = [
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            *tabular[:-1],
+            r"\end{tabular}}",
+        ]
+    return opening + "\n".join(
+        [r"\begin{table}[htbp]", r"\centering\footnotesize", caption, label, *tabular, r"\end{table}", ""]
+    )
+
+
+def _longest(table: Table, key: str) -> int:
+    return max((len(str(row.get(key) or "")) for row in table["rows"]), default=0)
+
+
+def _column_layout(key: str, kind: str, wordy: set[str], columns: int) -> str:
+    if key in wordy:
+        share = max(0.08, min(0.3, 0.86 / max(columns, 1)))
+        return rf">{{\raggedright\arraybackslash}}p{{{share:.2f}\linewidth}}"
+    return "l" if kind in ("text", "long_text", "label", "interval") else "r"
+
+
+def document(report: Mapping[str, Any], folder: str = "latex") -> str:
+    """Give a document that inputs every table of a report: what the compile test runs, and a place to copy from."""
+    inputs = [rf"\input{{{folder}/{table['id']}.tex}}" for _, table in all_tables(report)]
+    packages = [rf"\usepackage{{{name}}}" for name in PACKAGES]
+    return "\n".join(
+        [
+            r"\documentclass[a4paper]{article}",
+            r"\usepackage[utf8]{inputenc}",
+            r"\usepackage[T1]{fontenc}",
+            r"\usepackage{textcomp}",
+            r"\usepackage[margin=2cm]{geometry}",
+            *packages,
+            r"\begin{document}",
+            rf"\section*{{{escape(str(report['title']))}}}",
+            *(line + r"\clearpage" if place % 6 == 5 else line for place, line in enumerate(inputs)),
+            r"\end{document}",
+            "",
+        ]
+    )

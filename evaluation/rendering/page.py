@@ -1,0 +1,299 @@
+"""A report as one readable page, and as a tagged PDF. The same markup serves the product's own page.
+
+No inline style and no script: the product's policy forbids both, and the downloaded page needs neither. Figures are
+inline SVG drawn in the text's own colour, so they follow a dark page; colours that mean an emotion stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+from evaluation.rendering.cells import (
+    Table,
+    all_tables,
+    cell_text,
+    is_estimate,
+    number_text,
+    plain,
+    reason_text,
+    scale_of,
+)
+
+INK: Final = "#1b1f24"
+"""The colour figures draw text and axes in; on a page it becomes the colour of the text."""
+
+_STYLE: Final = re.compile(r'\sstyle="([^"]*)"')
+_STYLE_SHEET: Final = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>|<style.*?</style>", re.DOTALL)
+_PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_FONT: Final = re.compile(r"(?:(?P<weight>bold|normal|\d00)\s+)?(?P<size>[\d.]+)px\s+(?P<family>.+)")
+_METADATA: Final = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+_ID: Final = re.compile(r'\bid="([^"]+)"')
+
+Figures = Mapping[str, str]
+
+
+def text(value: object) -> str:
+    """Give any value as HTML text."""
+    return escape(plain(value), quote=True)
+
+
+def inline_svg(svg: str, identifier: str) -> str:
+    """Turn a figure's SVG file into markup for a page: no style attribute, no style sheet, ids of its own.
+
+    CSS declarations become the presentation attributes of the same name; the ink becomes `currentColor`.
+    """
+    markup = _METADATA.sub("", _STYLE_SHEET.sub("", _PROLOGUE.sub("", svg)))
+    markup = _STYLE.sub(lambda match: _attributes(match[1]), markup)
+    for name in sorted(set(_ID.findall(markup)), key=len, reverse=True):
+        mine = f"{identifier}-{name}"
+        markup = markup.replace(f'id="{name}"', f'id="{mine}"')
+        markup = markup.replace(f"url(#{name})", f"url(#{mine})").replace(f'"#{name}"', f'"#{mine}"')
+        markup = re.sub(rf'(aria-(?:labelledby|describedby)="[^"]*)\b{re.escape(name)}(?=[ "])', rf"\g<1>{mine}", markup)
+    markup = markup.replace(INK, "currentColor")
+    return re.sub(r'(<svg[^>]*?)\s(?:width="[^"]*"\s+height|height="[^"]*"\s+width)="[^"]*"', r"\1", markup, count=1)
+
+
+def _attributes(style: str) -> str:
+    found: dict[str, str] = {}
+    for declaration in style.replace("&quot;", "'").split(";"):
+        name, _, value = declaration.partition(":")
+        name, value = name.strip(), value.strip()
+        if not name:
+            continue
+        if name == "font" and (match := _FONT.match(value)):
+            found["font-size"] = match["size"]
+            found["font-family"] = "inherit"
+            if match["weight"]:
+                found["font-weight"] = match["weight"]
+        else:
+            found[name] = value
+    return "".join(f' {name}="{value}"' for name, value in found.items())
+
+
+# --- the parts of a report -------------------------------------------------------------------------------------------
+
+STATUS: Final[Mapping[str, str]] = {
+    "unverified": "Unverified: every label here is the classifier's; no person has checked any of them.",
+    "partly verified": "Partly verified: some turns have human labels; corrected values rest on those.",
+    "verified": "Verified: every turn has human labels.",
+}
+
+
+def body(report: Mapping[str, Any], figures: Figures, *, files: str = "") -> str:
+    """Give the report as markup for `<main>`.
+
+    Parameters
+    ----------
+    report
+        The report as plain data.
+    figures
+        SVG text by figure identifier.
+    files
+        Where the bundle's files lie, for links to a figure's and a table's own files; none without it.
+    """
+    sections = report["sections"]
+    parts = [
+        '<article class="report">',
+        _header(report),
+        '<nav class="report-contents" aria-label="Contents"><ol>',
+        *(
+            f'<li value="{int(section["number"])}"><a href="#{text(section["id"])}">{text(section["title"])}</a></li>'
+            for section in sections
+        ),
+        "</ol></nav>",
+        *(_section(section, figures, files) for section in sections),
+        "</article>",
+    ]
+    return "\n".join(parts)
+
+
+def status_text(report: Mapping[str, Any]) -> str:
+    """Give the sentence that says how far people have checked the labels."""
+    status = str(report.get("status", ""))
+    return STATUS.get(status.replace("_", " "), status)
+
+
+def _header(report: Mapping[str, Any]) -> str:
+    status = str(report.get("status", "")).replace("_", "-").replace(" ", "-").split(":")[0]
+    return (
+        f'<header><h1>{text(report["title"])}</h1>'
+        f'<p class="report-status status-{text(status)}"><strong>{text(status_text(report))}</strong></p></header>'
+    )
+
+
+def _section(section: Mapping[str, Any], figures: Figures, files: str) -> str:
+    identifier = text(section["id"])
+    parts = [
+        f'<section id="{identifier}" aria-labelledby="{identifier}-title">',
+        f'<h2 id="{identifier}-title"><span class="number">{text(section["number"])}</span> {text(section["title"])}</h2>',
+    ]
+    if section.get("caption"):
+        parts += [f"<p>{text(paragraph)}</p>" for paragraph in str(section["caption"]).split("\n\n")]
+    if section.get("warnings"):
+        items = "".join(f"<li>{text(warning)}</li>" for warning in section["warnings"])
+        parts.append(f'<aside class="warnings" aria-label="Warnings of section {identifier}"><ul>{items}</ul></aside>')
+    parts += [_figure(figure, figures, files) for figure in section["figures"]]
+    parts += [table_html(table, files=files) for table in section["tables"]]
+    if not section["figures"] and not section["tables"]:
+        parts.append('<p class="nothing">There is nothing to show here for these data.</p>')
+    parts.append("</section>")
+    return "\n".join(parts)
+
+
+def _figure(figure: Mapping[str, Any], figures: Figures, files: str) -> str:
+    identifier = str(figure["id"])
+    counterpart = figure.get("paper_counterpart")
+    title = figure.get("title") or figure.get("alt", "")
+    caption = [f"<strong>{text(title)}</strong>"] if figure.get("title") else []
+    if figure.get("caption"):
+        caption.append(text(figure["caption"]))
+    if counterpart:
+        caption.append(f'<span class="counterpart">Compare with the paper’s {text(counterpart)}.</span>')
+    if files:
+        links = " · ".join(f'<a href="{text(files)}figures/{text(identifier)}.{kind}">{kind.upper()}</a>' for kind in ("svg", "pdf", "png"))
+        caption.append(f'<span class="files">{links}</span>')
+    drawn = figures.get(identifier)
+    plot = inline_svg(drawn, f"figure-{identifier}") if drawn else f'<p class="nothing">{text(figure.get("alt", ""))}</p>'
+    return (
+        f'<figure id="figure-{text(identifier)}"><div class="plot" tabindex="0" role="group" aria-label="{text(title)}">'
+        f"{plot}</div><figcaption>{' '.join(caption)}</figcaption></figure>"
+    )
+
+
+def table_html(table: Table, *, files: str = "") -> str:
+    """Give one table; estimates show value, interval drawn and written, and n."""
+    identifier = text(table["id"])
+    columns = [(column["key"], column["title"], column.get("kind", "text")) for column in table["columns"]]
+    spans = {key: _span(table, key) for key, _, _ in columns}
+    head = "".join(f'<th scope="col" class="{_class_of(table, key, kind)}">{text(title)}</th>' for key, title, kind in columns)
+    rows = []
+    for row in table["rows"]:
+        cells = []
+        for place, (key, _, kind) in enumerate(columns):
+            inner = _cell(row.get(key), kind, spans[key])
+            if place == 0:
+                cells.append(f'<th scope="row">{inner}</th>')
+            else:
+                cells.append(f'<td class="{_class_of(table, key, kind)}">{inner}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    if not rows:
+        rows = [f'<tr><td colspan="{len(columns)}" class="nothing">no rows</td></tr>']
+    note = f'<p class="table-note">{text(table["caption"])}</p>' if table.get("caption") else ""
+    counterpart = table.get("paper_counterpart")
+    if counterpart:
+        note += f'<p class="table-note counterpart">Compare with the paper’s {text(counterpart)}.</p>'
+    if files:
+        note += f'<p class="table-note files"><a href="{text(files)}results/{identifier}.csv">CSV</a> · <a href="{text(files)}latex/{identifier}.tex">LaTeX</a></p>'
+    return (
+        f'<div class="table-wrap" id="table-{identifier}" role="region" aria-labelledby="table-{identifier}-title" tabindex="0">'
+        f'<table><caption id="table-{identifier}-title">{text(table["title"])}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{note}"
+    )
+
+
+def _class_of(table: Table, key: str, kind: str) -> str:
+    if any(is_estimate(row.get(key)) for row in table["rows"]):
+        return "estimate"
+    if any(isinstance(row.get(key), int | float) and not isinstance(row.get(key), bool) for row in table["rows"]):
+        return "number"
+    longest = max((len(str(row.get(key) or "")) for row in table["rows"]), default=0)
+    return "long" if longest > 60 else "text"
+
+
+def _span(table: Table, key: str) -> tuple[float, float]:
+    """The range in which a column's intervals are drawn: that of the statistic if it is a share, else the data's."""
+    bounds: list[float] = []
+    for row in table["rows"]:
+        value = row.get(key)
+        if is_estimate(value) and value["value"] is not None:
+            bounds += [float(value["value"]), *(float(bound) for bound in value.get("interval") or ())]
+    if not bounds:
+        return 0.0, 1.0
+    low, high = min(0.0, *bounds), max(bounds)
+    return (low, 1.0) if high <= 1.0 else (low, high)
+
+
+def _cell(value: Any, kind: str, span: tuple[float, float]) -> str:
+    if value is None:
+        return '<span class="nothing" title="not applicable">–</span>'
+    if is_estimate(value):
+        return _estimate(value, kind, span)
+    if isinstance(value, str) and "\n" in value:
+        return "".join(f'<span class="line">{text(line)}</span>' for line in value.split("\n"))
+    return text(cell_text(value, kind))
+
+
+def _estimate(estimate: Mapping[str, Any], kind: str, span: tuple[float, float]) -> str:
+    scale = scale_of(kind)
+    count = f'<span class="n">n&nbsp;=&nbsp;{number_text(float(estimate["n"]), "count")}</span>'
+    notes = "; ".join([*estimate.get("notes", ()), *([estimate["method"]] if estimate.get("method") else [])])
+    about = f' title="{text(notes)}"' if notes else ""
+    if estimate["value"] is None:
+        return f'<span class="undefined"{about}>undefined: {text(reason_text(estimate.get("reason")))}</span> {count}'
+    value = f'<span class="value"{about}>{number_text(float(estimate["value"]), scale)}</span>'
+    if not estimate.get("interval"):
+        why = f' <span class="undefined">no interval: {text(reason_text(estimate["reason"]))}</span>' if estimate.get("reason") else ""
+        return f"{value}{why} {count}"
+    low, high = (float(bound) for bound in estimate["interval"])
+    written = f'<span class="interval">[{number_text(low, scale)}, {number_text(high, scale)}]</span>'
+    return f"{value} {written} {_whisker(float(estimate['value']), low, high, span)} {count}"
+
+
+def _whisker(value: float, low: float, high: float, span: tuple[float, float]) -> str:
+    """The interval drawn small beside its number."""
+    width = span[1] - span[0] or 1.0
+    a, b, mid = (100 * min(1.0, max(0.0, (point - span[0]) / width)) for point in (low, high, value))
+    return (
+        '<svg class="whisker" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        '<line class="range" x1="0" x2="100" y1="5" y2="5"/>'
+        f'<line class="bar" x1="{a:.1f}" x2="{b:.1f}" y1="5" y2="5"/>'
+        f'<line class="mark" x1="{mid:.1f}" x2="{mid:.1f}" y1="1" y2="9"/></svg>'
+    )
+
+
+# --- whole documents -------------------------------------------------------------------------------------------------
+
+
+def document(report: Mapping[str, Any], figures: Figures, *, css: str, language: str = "en") -> str:
+    """Give the report as one self-contained HTML file; the style sheet goes into its head."""
+    if "</" in css:
+        raise ValueError("A style sheet with </ in it would end its own element.")
+    return (
+        f'<!doctype html>\n<html lang="{text(language)}">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{text(report['title'])}</title>\n<style>\n{css}\n</style>\n</head>\n"
+        f'<body class="report-page">\n<main>\n{body(report, figures)}\n</main>\n</body>\n</html>\n'
+    )
+
+
+def pdf(report: Mapping[str, Any], figures: Figures, *, css: str) -> bytes:
+    """Give the report as a tagged PDF (PDF/UA-1). Nothing is fetched: the page is complete in itself.
+
+    Raises
+    ------
+    RuntimeError
+        When WeasyPrint or the Pango libraries it needs are not installed; says which.
+    """
+    try:
+        from weasyprint import HTML
+    except (ImportError, OSError) as error:
+        raise RuntimeError(
+            "The PDF needs WeasyPrint and the Pango libraries (Debian: libpango-1.0-0 libpangoft2-1.0-0)."
+        ) from error
+    made: Callable[..., Any] = HTML(
+        string=document(report, figures, css=css), url_fetcher=_refuse, base_url=None
+    ).write_pdf
+    return bytes(made(pdf_variant="pdf/ua-1"))
+
+
+def _refuse(url: str, *rest: object, **more: object) -> dict[str, Any]:
+    raise ValueError(f"A report fetches nothing, not even {url}.")
+
+
+def table_titles(report: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Give identifier and title of each table, in reading order."""
+    return [(str(table["id"]), str(table["title"])) for _, table in all_tables(report)]

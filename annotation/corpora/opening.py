@@ -76,15 +76,19 @@ def sniff(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> str:
     """Recognise a file by its content: redial, inspired, chats, responses or table."""
     if container(path) in ("xlsx", "parquet"):
         return "table"
+    trouble = ""
     for row in islice(raw_lines(parts(path)[0], limits=limits), _LOOK_AT):
-        if isinstance(row, BadRow) or not row[1].strip():
+        if isinstance(row, BadRow):
+            trouble = trouble or f" (line {row.line}: {row.reason})"
+            continue
+        if not row[1].strip():
             continue
         found = _format_of(row[1])
         if found:
             return found
     raise CorpusError(
         f"{path.name} is not recognised: its first lines are neither ReDial or response JSONL nor a table with "
-        f"a header. Name the format ({', '.join(FORMATS)})."
+        f"a header{trouble}. Name the format ({', '.join(FORMATS)})."
     )
 
 

@@ -1,4 +1,4 @@
-"""The demo corpus: invented conversations in both corpus formats, three invented systems, a codebook and its answers."""
+"""The demo corpus: invented conversations in both formats, three invented systems, a codebook and its answers."""
 
 from __future__ import annotations
 

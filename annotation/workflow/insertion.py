@@ -27,7 +27,7 @@ def insert_rows(
     rest = [name for name, field in fields.items() if name not in columns and (not field.primary_key)]
     defaults = [_encoder(fields[name])(fields[name].get_default()) for name in rest]
     encoders = [_encoder(fields[name]) if isinstance(fields[name], JSONField) else None for name in columns]
-    names = ", ".join(quote(fields[name].column) for name in (*columns, *rest))
+    names = ", ".join(quote(str(fields[name].column)) for name in (*columns, *rest))
     marks = ", ".join(["%s"] * (len(columns) + len(rest)))
     ending = " ON CONFLICT DO NOTHING" if ignore_conflicts else ""
     statement = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks}){ending}"

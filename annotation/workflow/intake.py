@@ -141,7 +141,7 @@ def import_dialogues(
             dialogues = [row for row in chunk if isinstance(row, records.Dialogue)]
             responses = [row for row in chunk if isinstance(row, records.Response)]
             _save_dialogues(dialogues, target, systems, report, write)
-            if write or target is not None:
+            if write:  # a rehearsal has not saved the dialogues that a table's responses would join to
                 _save_responses(responses, target, systems, report, write)
             _between(report, progress, pause if write else 0.0)
 

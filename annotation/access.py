@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
@@ -16,10 +16,11 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
-from rest_framework.views import exception_handler as drf_exception_handler
 
 from annotation.models import ApiToken, Campaign, Membership, Role, User, token_digest
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
 
 __all__ = [
     "CampaignAdjudicator",
@@ -164,6 +165,9 @@ class TokenAuthentication(BaseAuthentication):
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """Every refusal has one shape: {"error": code, "detail": sentence or field errors}."""
+    # Not at the top: rest_framework.views reads the settings that name this module.
+    from rest_framework.views import exception_handler as drf_exception_handler
+
     response = drf_exception_handler(error, context)
     if response is not None:
         code = getattr(error, "default_code", "error")

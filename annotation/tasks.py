@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import shutil
+import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
 from celery import shared_task
 from django.conf import settings
-from django.db import transaction
+from django.core.files.storage import default_storage
+from django.db import connection, transaction
 
-from annotation.models import Chunk, Job
-from annotation.workflow import jobs, prelabel
+from annotation.models import Campaign, Chunk, Job
+from annotation.workflow import intake, jobs, opening, prelabel
 
 log = structlog.get_logger("annotation.tasks")
 
@@ -52,12 +58,12 @@ def _run_whole(job_id: str, worker: str) -> None:
     job = jobs.claim(job_id, worker=worker)
     if job is None:
         return
-    with jobs.kept_alive(jobs.renew_job(job, worker)) as lost, _ending(job, worker):
+    with jobs.kept_alive(jobs.renew_job(job, worker)) as lost, Ending(job, worker):
         result = STEPS[job.kind](job, jobs.progress_of(job, worker, lost))
         jobs.finish(job, worker=worker, state=Job.DONE, result=result, message="done")
 
 
-class _ending:
+class Ending:
     """Turn the end of a step into the end of its row: cancelled, taken over, or failed with a sentence."""
 
     def __init__(self, job: Job, worker: str) -> None:
@@ -91,7 +97,7 @@ def _run_chunked(job: Job, worker: str) -> None:
         claimed = jobs.claim(job.pk, worker=worker)
         if claimed is None:
             return
-        with jobs.kept_alive(jobs.renew_job(claimed, worker)), _ending(claimed, worker):
+        with jobs.kept_alive(jobs.renew_job(claimed, worker)), Ending(claimed, worker):
             parts = plan(claimed)
             jobs.write_chunks(claimed, parts, total=sum(part["count"] for part in parts))
             jobs.release(claimed, worker=worker)
@@ -160,7 +166,40 @@ CHUNKED: dict[str, tuple[Callable[..., Any], Callable[..., int], Callable[..., d
     "prelabel": (_plan_prelabel, _work_prelabel, _sum_up_prelabel),
 }
 
-STEPS: dict[str, Step] = {}
+# Whole jobs ---------------------------------------------------------------------------------------------------------
+
+
+def _import(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
+    """Read an upload from the storage that every worker reaches; it is removed once it has been read."""
+    given = job.parameters
+    # Readers tell formats by the name's ending and name the file in their messages, but a name never becomes a path.
+    name = re.sub(r"[^\w.-]+", "_", given["file_name"].rsplit("/", 1)[-1]).lstrip(".")[-120:] or "upload"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        with default_storage.open(given["upload"]) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        options: dict[str, Any] = {
+            "on_bad_row": "abort" if given.get("strict") else "skip",
+            "progress": lambda rows: progress(rows, 0, f"{rows:,} rows"),
+            "pause": prelabel.WRITER_PAUSE if connection.vendor == "sqlite" else 0.0,
+        }
+        if given["kind"] == "dialogues":
+            report = intake.import_dialogues(path, dataset=given["dataset"], split=given.get("split", ""), **options)
+        else:
+            report = intake.import_responses(
+                path, system=given.get("system") or None, dataset=given.get("dataset") or None, **options
+            )
+    default_storage.delete(given["upload"])
+    return {**report.counts(), "problems": report.problems[:50]}
+
+
+def _open(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
+    campaign = Campaign.objects.get(name=job.parameters["campaign"])
+    opened = opening.open_campaign(campaign, progress=lambda done, total: progress(done, total, "drawing"))
+    return dataclasses.asdict(opened)
+
+
+STEPS: dict[str, Step] = {"import": _import, "open": _open}
 
 
 @shared_task(name="annotation.tasks.reconcile")  # type: ignore[untyped-decorator]

@@ -30,11 +30,11 @@ WRITE_EVERY = 0.5
 ProgressCallback = Callable[[int, int, str], None]
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818 - a request, no error
     """The job's row asks for a stop."""
 
 
-class LeaseLost(Exception):
+class LeaseLost(Exception):  # noqa: N818 - a fact, no error
     """Someone else holds the job now; whatever this worker still does must not be recorded."""
 
 
@@ -152,7 +152,7 @@ def progress_of(job: Job, worker: str, lost: threading.Event) -> ProgressCallbac
         if lost.is_set():
             raise LeaseLost
         now = time.monotonic()
-        if now - last < WRITE_EVERY and done < total:
+        if now - last < WRITE_EVERY and not 0 < total <= done:
             return
         last = now
         mine = Job.objects.filter(pk=job.pk, worker=worker, state=Job.RUNNING)

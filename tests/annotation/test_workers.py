@@ -1,0 +1,118 @@
+"""Real Celery workers, killed at any moment: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = 6000
+
+FILL = """
+from annotation.models import Text
+from annotation.corpora.dialogue import text_digest
+texts = [f"message number {n}: I {['love', 'watched', 'feared', 'hated'][n % 4]} film {n}" for n in range(%d)]
+Text.objects.bulk_create([Text(digest=text_digest(t), content=t) for t in texts], batch_size=1000)
+from annotation.workflow import jobs
+from annotation.models import Job
+print(jobs.create_job(kind="prelabel", parameters={}).pk)
+"""
+
+
+class Installation:
+    """A data folder of its own with a migrated database, and the workers started on it."""
+
+    def __init__(self, folder: Path, redis: str = "") -> None:
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.env = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "ATTUNE_DATA_DIR": str(folder),
+            "ATTUNE_PRELABEL_CHUNK": "300",
+            "ATTUNE_JOB_LEASE_SECONDS": "3",
+            "ATTUNE_WORKER_PROCESSES": "1",
+            "ATTUNE_VISIBILITY_TIMEOUT": "20",
+            "ATTUNE_REDIS_URL": redis,
+            "ATTUNE_CLASSIFIER_THREADS": "1",
+        }
+        self.run("manage.py", "migrate", "-v0")
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.strip()
+
+    def shell(self, code: str) -> str:
+        return self.run("manage.py", "shell", "--no-imports", "-c", code).splitlines()[-1]
+
+    def start(self, name: str, *, beat: bool = False) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "celery", "--app", "config", "worker", "--hostname", f"{name}@test"]
+        command += ["--loglevel", "ERROR", "--without-mingle", "--without-gossip"]
+        if beat:
+            command += ["--beat", "--schedule", f"{self.env['ATTUNE_DATA_DIR']}/beat-{name}"]
+        worker = subprocess.Popen(command, cwd=ROOT, env=self.env, start_new_session=True)
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                self.kill(worker)
+
+    def ask(self, query: str) -> tuple[object, ...]:
+        """One row, read past Django: starting it anew for every look would take longer than the job."""
+        path = Path(self.env["ATTUNE_DATA_DIR"]) / "attune.sqlite3"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+            return tuple(database.execute(query).fetchone())
+
+    def wait(self, query: str, until: Callable[[tuple[object, ...]], bool], *, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not until(row := self.ask(query)):
+            assert time.monotonic() < end, f"{query}: still {row} after {seconds:.0f} s"
+            time.sleep(0.05)
+
+
+@pytest.fixture(params=["embedded", pytest.param("redis", marks=pytest.mark.redis)])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    redis = ""
+    if request.param == "redis":
+        redis = os.environ.get("ATTUNE_TEST_REDIS_URL", "")
+        if not redis:
+            pytest.skip("No Redis server: install the package redis-server, or set ATTUNE_TEST_REDIS_URL.")
+    made = Installation(tmp_path, redis.replace("/0", "/5") if redis else "")
+    yield made
+    made.stop()
+
+
+PREDICTIONS = "SELECT count(*) FROM annotation_prediction"
+JOB = "SELECT state, done, total, error FROM annotation_job"
+
+
+def test_a_pre_labelling_job_survives_kill_9_of_every_worker(installation: Installation) -> None:
+    job = installation.shell(FILL % TEXTS)
+    first, second = installation.start("one"), installation.start("two")
+    installation.shell(f"from annotation.tasks import hint; hint({job!r}); hint({job!r}); print('ok')")
+    installation.wait(PREDICTIONS, lambda row: int(str(row[0])) > 300)
+    installation.kill(first)
+    installation.kill(second)
+    assert int(str(installation.ask(PREDICTIONS)[0])) < TEXTS, "the kill came too late to show anything"
+    installation.start("three", beat=True)  # its reconciler finds what the dead ones held
+    installation.wait(JOB, lambda row: row[0] in ("done", "failed"))
+    assert installation.ask(JOB) == ("done", TEXTS, TEXTS, "")
+    assert installation.ask(PREDICTIONS) == (TEXTS,)
+    assert installation.ask("SELECT count(DISTINCT text_id) FROM annotation_prediction") == (TEXTS,)

@@ -23,13 +23,25 @@ from annotation.models import GOLD, Campaign, GoldQuestion, Item, Response, Samp
 from annotation.workflow.frames import UNUSABLE_FLAGS, fold_of_dialogues, read_predictions
 from annotation.workflow.insertion import insert_rows
 from evaluation.emotions import EMOTIONS
+from evaluation.sampling import Design, draw
 
 ROWS_PER_TRANSACTION: Final = 1000
 SQLITE_PAUSE_SECONDS: Final = 0.05
 """Between two chunks: SQLite has one writer, and people are working in other campaigns meanwhile."""
 
 STRATA: Final = ("dataset", "user_label", "response_label")
-KINDS: Final = ("simple", "stratified", "half", "uncertainty", "list")
+DESIGNS: Final[dict[str, Design]] = {
+    "simple": "simple",
+    "stratified": "proportional",
+    "half": "half",
+    "equal": "equal",
+    "uncertainty": "uncertainty",
+    "list": "list",
+    "all": "all",
+}
+"""The designs of `evaluation.sampling.draw` that need nothing but the corpus, by the names researchers choose from."""
+
+LEAST_UNCERTAINTY: Final = 0.01
 NO_PREDICTION: Final = "unlabelled"
 
 Progress = Callable[[int, int], None]
@@ -54,10 +66,11 @@ class Opening:
 def open_campaign(campaign: Campaign, *, progress: Progress | None = None) -> Opening:
     """Draw the sample by `campaign.design`, write items and slots, and set the campaign open.
 
-    Design keys: `kind` (simple, stratified, half, uncertainty, list), `size` in turns, `strata` (any of dataset,
-    user_label, response_label), `response_system` (whose predicted label; the reference), `balanced` (spread the strata
-    evenly over the order of work), `splits`, `complete_only` (only turns that every system answered; true), `turns` (ids,
-    for a list), `rate_reference` (rate the human response too; true), `rate_apart` (one response at a time; false).
+    Keys of the design: `kind` (simple, stratified, half, equal, uncertainty, list, all); `size` in turns; `strata` (any
+    of dataset, user_label, response_label); `response_system` (whose predicted label; the reference); `balanced` (the
+    strata spread evenly over the order of work); `splits`; `complete_only` (only turns that every system answered;
+    true); `turns` (ids, for a list); `rate_reference` (rate the human response too; true); `rate_apart` (one response
+    at a time; false).
 
     Raise `OpeningError` when the campaign is not a draft, or its design cannot be met.
     """
@@ -128,16 +141,15 @@ def check_design(campaign: Campaign) -> None:
     """Refuse a design that names what does not exist, with what to choose instead."""
     design = campaign.design or {}
     kind = design.get("kind", "half")
-    if kind not in KINDS:
-        raise OpeningError(f"There is no sampling design called {kind!r}; choose one of: {', '.join(KINDS)}.")
-    if kind == "list":
-        if not design.get("turns"):
-            raise OpeningError("A list design needs the ids of its turns under “turns”.")
-    elif not isinstance(design.get("size"), int) or design["size"] < 1:
+    if kind not in DESIGNS:
+        raise OpeningError(f"There is no sampling design called {kind!r}; choose one of: {', '.join(DESIGNS)}.")
+    if kind == "list" and not design.get("turns"):
+        raise OpeningError("A list design needs the ids of its turns under “turns”.")
+    if kind not in ("list", "all") and (not isinstance(design.get("size"), int) or design["size"] < 1):
         raise OpeningError("Say how many turns to draw: the design's “size” must be a whole number above 0.")
     if unknown := [name for name in design.get("strata", []) if name not in STRATA]:
         raise OpeningError(f"Unknown strata: {', '.join(map(str, unknown))}; choose from: {', '.join(STRATA)}.")
-    if kind in ("stratified", "half") and not design.get("strata"):
+    if kind in ("stratified", "half", "equal") and not design.get("strata"):
         raise OpeningError(f"A {kind} sample needs at least one of the strata: {', '.join(STRATA)}.")
     if not (campaign.verify_user or campaign.verify_responses or campaign.rate_responses):
         raise OpeningError("Nothing is to be verified and nothing to be rated. Switch at least one task on.")
@@ -208,7 +220,7 @@ def _strata(
     named = design.get("strata", [])
     uncertainty = np.ones(len(frame))
     labels: dict[str, NDArray[Any]] = {"dataset": frame["dataset"].to_numpy(dtype=object)}
-    if "user_label" in named or "response_label" in named or design.get("kind") == "uncertainty":
+    if {"user_label", "response_label"}.intersection(named) or design.get("kind") == "uncertainty":
         if campaign.classifier is None:
             raise OpeningError(
                 "This design uses predicted labels: choose the campaign's classifier, and pre-label first."
@@ -217,7 +229,7 @@ def _strata(
         folds = fold_of_dialogues(campaign.classifier, frame["dialogue"].to_numpy())
         codes, confidence = predicted.of(frame["text"], folds)
         labels["user_label"] = _names(codes)
-        uncertainty = np.where(np.isnan(confidence), 1.0, 1.0 - confidence)
+        uncertainty = np.maximum(np.where(np.isnan(confidence), 1.0, 1.0 - confidence), LEAST_UNCERTAINTY)
         if "response_label" in named and responses is not None:
             said = responses[responses["system"] == _response_system(campaign).pk].set_index("turn")["text"]
             codes, _ = predicted.of(frame["id"].map(said).fillna(""), folds)
@@ -242,32 +254,14 @@ def _response_system(campaign: Campaign) -> System:
 
 
 def _draw(campaign: Campaign, frame: pd.DataFrame) -> pd.DataFrame:
-    """Draw turns: id, stratum, inclusion probability and draw order, plus the number of the stratum for balancing."""
+    """Draw turns: id, stratum, inclusion_probability, order."""
     design = campaign.design or {}
-    if design.get("kind") == "list":
-        drawn = _listed(frame, design["turns"])
-    else:
-        from evaluation.sampling import draw
-
-        drawn = draw(frame, size=design["size"], design=design.get("kind", "half"), seed=campaign.seed)
-    return drawn.reset_index(drop=True)
-
-
-def _listed(frame: pd.DataFrame, turns: Sequence[int]) -> pd.DataFrame:
-    """Take exactly the listed turns. Nothing was left to chance, so their inclusion probability is 1."""
-    wanted = list(dict.fromkeys(turns))
-    known = frame.set_index("id")
-    if missing := [turn for turn in wanted if turn not in known.index]:
-        shown = ", ".join(map(str, missing[:10]))
-        raise OpeningError(f"{len(missing)} listed turns are not in the campaign's data or lack responses: {shown}.")
-    return pd.DataFrame(
-        {
-            "id": wanted,
-            "stratum": known.loc[wanted, "stratum"].to_numpy(),
-            "inclusion_probability": 1.0,
-            "order": np.arange(len(wanted)),
-        }
-    )
+    kind = DESIGNS[design.get("kind", "half")]
+    size = None if kind in ("list", "all") else int(design["size"])
+    try:
+        return draw(frame, size, kind, campaign.seed, ids=design.get("turns"))
+    except ValueError as error:
+        raise OpeningError(f"{error} ({len(frame)} turns can be drawn in this campaign.)") from error
 
 
 # --- items and slots --------------------------------------------------------------------------------------------------

@@ -1,0 +1,338 @@
+"""Store answers: each once, for ever, in a transaction of its own.
+
+The client makes an answer's id, so sending it again stores nothing new. A correction is a new row that supersedes the
+old one. What can no longer count (the slot went to someone else, the campaign is paused or closed) is kept and set
+aside for the researcher; only what cannot be meant is refused, and says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Max
+from django.utils import timezone
+
+from annotation.models import GOLD, Campaign, Guideline, Item, Judgment, Membership, Slot, Task, User
+from annotation.workflow.arms import SHOWN
+from annotation.workflow.presentation import response_veil, slot_veil
+from annotation.workflow.queue import lock_membership, reclaim, to_the_end
+from annotation.workflow.submission import Answer, Ratings, Refused, read_answer
+from evaluation.aggregation import verified_label
+
+SKIPS_BEFORE_ATTENTION: Final = 3
+"""So many people skip an item before it is taken out of the queue and put before the researcher."""
+PACE_OF_LAST: Final = 20
+TIE: Final = 10.0
+
+STORED, DUPLICATE, SET_ASIDE, REFUSED = "stored", "duplicate", "set_aside", "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an answer. `reason` and `detail` are set for what was set aside or refused."""
+
+    id: str
+    status: str
+    reason: str = ""
+    detail: str = ""
+
+
+DETAILS: Final = {
+    "lease_lost": "The time for this item was over and someone else has it. Your answer is kept for the researcher.",
+    "already_answered": "You have answered this item already. This answer is kept for the researcher.",
+    "campaign_paused": "The campaign is paused. Your answer is kept for the researcher.",
+    "campaign_closed": "The campaign is closed. Your answer is kept for the researcher.",
+    "replaced": "After your skip someone else was asked. Your answer is kept for the researcher.",
+}
+
+
+def submit(campaign: Campaign, user: User, given: Any, *, now: datetime | None = None) -> Outcome:
+    """Store one answer as the browser sent it; the outcome is true once this returns.
+
+    Only the server's clock decides about leases. Raises nothing for bad answers: they are refused in the outcome.
+    """
+    name = given.get("id") if isinstance(given, dict) else None
+    try:
+        answer = read_answer(given)
+        with transaction.atomic():
+            return _store(campaign, user, answer, now or timezone.now())
+    except Refused as refusal:
+        return Outcome(str(name), REFUSED, refusal.reason, refusal.detail)
+    except IntegrityError:
+        # Only another person's answer can have taken the id meanwhile: one's own wait behind one's membership.
+        return Outcome(str(name), REFUSED, "conflict", "This id belongs to another answer.")
+
+
+def _store(campaign: Campaign, user: User, answer: Answer, now: datetime) -> Outcome:
+    member = lock_membership(campaign, user)
+    slot = (
+        Slot.objects.select_related("item__gold")
+        .filter(pk=slot_veil(campaign, user).unveil(answer.slot), campaign=campaign)
+        .first()
+    )
+    if slot is None:
+        raise Refused("unknown_slot", "This slot was not dealt to you.")
+    judgment = _judgment(campaign, user, slot, answer, now)
+    known = Judgment.objects.filter(pk=answer.id).first()
+    if known is not None:
+        return _compared(known, judgment)
+    if answer.supersedes is not None:
+        return _correct(campaign, member, slot, judgment, answer)
+    return _answer(campaign, member, slot, judgment, now)
+
+
+def _judgment(campaign: Campaign, user: User, slot: Slot, answer: Answer, now: datetime) -> Judgment:
+    """The row an answer becomes, with its ratings under the responses' own ids; not yet stored."""
+    if (answer.action == Judgment.RATE) != (slot.task == Task.RATE) and answer.action != Judgment.SKIP:
+        raise Refused("wrong_action", "Responses are rated, utterances are labelled: this answer is of the other kind.")
+    ratings = _own_ratings(campaign, user, slot, answer.ratings) if answer.action == Judgment.RATE else {}
+    guideline = None
+    if answer.guideline_version is not None:
+        guideline = Guideline.objects.filter(campaign=campaign, version=answer.guideline_version).only("pk").first()
+        if guideline is None:
+            raise Refused("unknown_guideline", f"The campaign has no guideline version {answer.guideline_version}.")
+    return Judgment(
+        id=answer.id,
+        item=slot.item,
+        slot=slot,
+        annotator=user,
+        action=answer.action,
+        label=answer.label,
+        ratings=ratings,
+        reason=answer.reason,
+        comment=answer.comment,
+        flagged=answer.flagged,
+        answered_at=answer.answered_at,
+        received_at=now,
+        active_ms=answer.active_ms,
+        device=answer.device,
+        guideline=guideline,
+    )
+
+
+def _own_ratings(campaign: Campaign, user: User, slot: Slot, given: Ratings) -> Ratings:
+    """Check that every response of the slot is rated on every scale, and put the responses' own ids in."""
+    veil = response_veil(campaign, user, slot.pk)
+    own = {str(veil.veil(pk)): str(pk) for pk in slot.response_order}
+    if set(given) - set(own):
+        raise Refused("unknown_response", "A rated response does not belong to this item.")
+    if set(own) - set(given):
+        raise Refused("rating_missing", f"{len(set(own) - set(given))} responses of this item are not rated.")
+    points = {str(scale["name"]): int(scale["points"]) for scale in campaign.scales}
+    for scales in given.values():
+        if unknown := set(scales) - set(points):
+            raise Refused("unknown_scale", f"There is no scale called {sorted(map(str, unknown))[0]}.")
+        if missing := set(points) - set(scales):
+            raise Refused("rating_missing", f"A response is not rated on: {', '.join(sorted(missing))}.")
+        for scale, value in scales.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= points[scale]:
+                raise Refused("off_scale", f"{scale} goes from 1 to {points[scale]} in whole numbers.")
+    return {own[response]: scales for response, scales in given.items()}
+
+
+_CONTENT: Final = ("annotator_id", "item_id", "action", "label", "ratings", "reason", "comment", "flagged")
+
+
+def _compared(known: Judgment, sent: Judgment) -> Outcome:
+    """The same answer again is a duplicate; another answer under its id is refused."""
+    if all(getattr(known, name) == getattr(sent, name) for name in _CONTENT):
+        return Outcome(str(known.pk), DUPLICATE)
+    raise Refused("conflict", "This id belongs to another answer.")
+
+
+def _answer(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgment, now: datetime) -> Outcome:
+    """A first answer: it takes its slot, or is set aside."""
+    if campaign.state != Campaign.OPEN:
+        return _set_aside(judgment, f"campaign_{campaign.state}")
+    if slot.state == Slot.FREE:
+        # The lease lapsed, but nobody was faster.
+        regained = reclaim(campaign, member, slot.pk, now)
+        if regained is None:
+            return _set_aside(judgment, "lease_lost")
+        slot = regained
+        judgment.slot = slot
+    if slot.annotator_id != member.user_id:
+        return _set_aside(judgment, "lease_lost")
+    if slot.state != Slot.LEASED:
+        return _set_aside(judgment, "already_answered")
+    state = Slot.SKIPPED if judgment.action == Judgment.SKIP else Slot.DONE
+    if not Slot.objects.filter(pk=slot.pk, state=Slot.LEASED, annotator=member.user_id).update(
+        state=state, leased_until=None
+    ):
+        return _set_aside(judgment, "lease_lost")
+    _insert(slot, judgment)
+    _count_own(member, slot, judgment)
+    if slot.task == GOLD:
+        Campaign.objects.filter(pk=campaign.pk).update(gold_done=F("gold_done") + 1)
+    elif state == Slot.SKIPPED:
+        _ask_another(campaign, slot)
+    else:
+        _settle(campaign, slot)
+        Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") + 1})
+    return Outcome(str(judgment.pk), STORED)
+
+
+def _correct(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgment, answer: Answer) -> Outcome:
+    """A correction of one's own latest answer to the same item."""
+    before = Judgment.objects.filter(pk=answer.supersedes, annotator=member.user_id, item=slot.item_id).first()
+    if before is None:
+        raise Refused("unknown_judgment", "The answer to be corrected is not one of yours to this item.")
+    if Judgment.objects.filter(supersedes=before).exists():
+        raise Refused("not_latest", "That answer has been corrected already; correct the latest one.")
+    if campaign.state != Campaign.OPEN:
+        return _set_aside(judgment, f"campaign_{campaign.state}")
+    if before.set_aside or slot.annotator_id != member.user_id or slot.state not in (Slot.DONE, Slot.SKIPPED):
+        if before.set_aside:
+            judgment.supersedes = before
+        return _set_aside(judgment, "lease_lost")
+    skipped = judgment.action == Judgment.SKIP
+    if skipped and slot.state == Slot.DONE:
+        Slot.objects.filter(pk=slot.pk).update(state=Slot.SKIPPED)
+        if slot.task != GOLD:
+            Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") - 1})
+    elif not skipped and slot.state == Slot.SKIPPED and not _take_back_skip(campaign, slot):
+        return _set_aside(judgment, "replaced")
+    judgment.supersedes = before
+    _insert(slot, judgment)
+    if slot.task != GOLD:
+        if skipped and slot.state == Slot.DONE:
+            _ask_another(campaign, slot)
+        _settle(campaign, slot)
+    return Outcome(str(judgment.pk), STORED)
+
+
+def _insert(slot: Slot, judgment: Judgment) -> None:
+    if judgment.action == Judgment.LABEL:
+        shown = slot.arm == SHOWN and bool(slot.prelabel)
+        agreed = "agreed" if judgment.label == slot.prelabel else "corrected"
+        judgment.prelabel_outcome = agreed if shown else "not_shown"
+    judgment.save(force_insert=True)
+    if judgment.flagged:
+        Item.objects.filter(pk=slot.item_id).update(needs_attention=True)
+
+
+def _set_aside(judgment: Judgment, reason: str) -> Outcome:
+    judgment.set_aside = True
+    judgment.save(force_insert=True)
+    return Outcome(str(judgment.pk), SET_ASIDE, reason, DETAILS.get(reason, ""))
+
+
+# --- skips ------------------------------------------------------------------------------------------------------------
+
+
+def _locked_item(item: int) -> Item:
+    """The item, locked where slots are made or its labels are weighed: only then two could do so at once."""
+    query = Item.objects.filter(pk=item)
+    if connection.features.has_select_for_no_key_update:
+        query = query.select_for_update(no_key=True)
+    return query.get()
+
+
+def _overlap(campaign: Campaign, task: str) -> int:
+    return campaign.rate_overlap if task == Task.RATE else campaign.verify_overlap
+
+
+def _ask_another(campaign: Campaign, slot: Slot) -> None:
+    """After a skip: a fresh slot for someone else, unless so many skipped that the researcher should look."""
+    item = _locked_item(slot.item_id)
+    slots = Slot.objects.filter(item=item)
+    if slots.filter(state=Slot.SKIPPED).count() < SKIPS_BEFORE_ATTENTION:
+        number = (slots.aggregate(last=Max("number"))["last"] or 0) + 1
+        position = to_the_end(campaign.pk, slot.task, 1)
+        Slot.objects.create(item=item, campaign=campaign, task=slot.task, position=position, number=number)
+        return
+    Item.objects.filter(pk=item.pk).update(needs_attention=True)
+    Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_total": F(f"{slot.task}_total") - 1})
+
+
+def _take_back_skip(campaign: Campaign, slot: Slot) -> bool:
+    """A skip turned into an answer: the slot counts again, and the fresh one that replaced it goes, if still free."""
+    if slot.task == GOLD:
+        return bool(Slot.objects.filter(pk=slot.pk).update(state=Slot.DONE))
+    item = _locked_item(slot.item_id)
+    others = Slot.objects.filter(item=item).exclude(state=Slot.SKIPPED)
+    counts: dict[str, Any] = {f"{slot.task}_done": F(f"{slot.task}_done") + 1}
+    if others.count() < _overlap(campaign, slot.task):
+        counts[f"{slot.task}_total"] = F(f"{slot.task}_total") + 1
+    else:
+        spare = others.filter(state=Slot.FREE).order_by("-number").values_list("pk", flat=True).first()
+        if spare is None or not Slot.objects.filter(pk=spare, state=Slot.FREE, judgments=None).delete()[0]:
+            return False
+    Slot.objects.filter(pk=slot.pk).update(state=Slot.DONE)
+    Campaign.objects.filter(pk=campaign.pk).update(**counts)
+    return True
+
+
+# --- counting and weighing --------------------------------------------------------------------------------------------
+
+
+def _count_own(member: Membership, slot: Slot, judgment: Judgment) -> None:
+    """Keep the person's own counts. Gold counts like any other item: otherwise the count would give it away."""
+    task = Task.RATE.value if slot.task == Task.RATE else Task.VERIFY.value
+    pace = dict(member.pace.get(task, {}))
+    day = judgment.received_at.date().isoformat()
+    pace["today"] = pace.get("today", 0) + 1 if pace.get("day") == day else 1
+    pace["day"] = day
+    if judgment.active_ms is not None:
+        pace["ms"] = [*pace.get("ms", []), judgment.active_ms][-PACE_OF_LAST:]
+    done = {f"{task}_done": F(f"{task}_done") + 1}
+    Membership.objects.filter(pk=member.pk).update(pace={**member.pace, task: pace}, **done)
+
+
+def _settle(campaign: Campaign, slot: Slot) -> None:
+    """Note on the item whether its labels, now complete, disagree."""
+    if slot.task == Task.VERIFY and campaign.verify_overlap > 1:
+        item = _locked_item(slot.item_id)
+        dispute = weigh(campaign, item.pk)
+        if dispute != item.dispute:
+            Item.objects.filter(pk=item.pk).update(dispute=dispute)
+
+
+def weigh(campaign: Campaign, item: int, *, complete_only: bool = True) -> float | None:
+    """How much an item's labels disagree: the entropy of the votes in bits, ties a step above all else.
+
+    None while answers are missing (unless `complete_only` is off), and when all agree. `adjudication.rank_disputes`
+    puts the entropy of the model's posterior in its place.
+    """
+    labels = list(
+        Judgment.objects.filter(item=item, action=Judgment.LABEL, set_aside=False, superseded=None).values_list(
+            "label", flat=True
+        )
+    )
+    if len(labels) < (campaign.verify_overlap if complete_only else 2) or len(set(labels)) < 2:
+        return None
+    votes = Counter(labels)
+    entropy = -sum(n / len(labels) * math.log2(n / len(labels)) for n in votes.values())
+    return entropy + (TIE if verified_label(labels).reason == "tie" else 0.0)
+
+
+# --- what was set aside -----------------------------------------------------------------------------------------------
+
+
+def take_in(judgment: Judgment) -> bool:
+    """Let an answer count that had been set aside, if its item still has a free slot and its giver no other.
+
+    The researcher's decision. False when all answers of the item are given or being given.
+    """
+    with transaction.atomic():
+        campaign = judgment.item.campaign
+        member = lock_membership(campaign, judgment.annotator)  # type: ignore[arg-type]
+        found = Judgment.objects.filter(pk=judgment.pk, set_aside=True).first()
+        own = Slot.objects.filter(item=judgment.item_id, annotator=member.user_id).first()
+        if found is None or found.action == Judgment.SKIP or (own is not None and own.state != Slot.LEASED):
+            return False
+        now = timezone.now()
+        free = Slot.objects.filter(item=judgment.item_id, state=Slot.FREE).values_list("pk", flat=True)
+        slot = own or next(filter(None, (reclaim(campaign, member, pk, now) for pk in free)), None)
+        if slot is None:
+            return False
+        Slot.objects.filter(pk=slot.pk).update(state=Slot.DONE, leased_until=None)
+        Judgment.objects.filter(pk=found.pk).update(set_aside=False, slot=slot)
+        _settle(campaign, slot)
+        Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") + 1})
+        return True

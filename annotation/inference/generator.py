@@ -246,13 +246,22 @@ class LocalModel:
         return tokenizer, model.to(device).eval()
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Outcome]:
+        allowed = self._allowed(len(prompts))
+        return self._answers(prompts[:allowed]) + [Outcome(None, 0)] * (len(prompts) - allowed)
+
+    def _allowed(self, wanted: int) -> int:
+        for count in range(wanted):
+            try:
+                self.pace.take()
+            except (StoppedError, CapReachedError):
+                return count
+        return wanted
+
+    def _answers(self, prompts: Sequence[Prompt]) -> list[Outcome]:
         import torch
 
-        try:
-            for _ in prompts:
-                self.pace.take()
-        except (StoppedError, CapReachedError):
-            return [Outcome(None, 0) for _ in prompts]
+        if not prompts:
+            return []
         tokenizer, model = self.load()
         try:
             return [Outcome(one, 1) for one in self._generate(tokenizer, model, prompts)]

@@ -64,6 +64,7 @@ export function createSync(around: Surroundings): Sync {
   let failures = 0
   let exhaustedUntilAnswer = false
   let cancelWait: (() => void) | null = null
+  let counting: Promise<void> = Promise.resolve()
 
   async function recount(): Promise<void> {
     happen({ type: 'counted', pending: (await outbox.pending()).length, problems: await outbox.problems() })
@@ -199,7 +200,7 @@ export function createSync(around: Surroundings): Sync {
 
   function wake(): void {
     if (stopped || (cancelWait && failures > 0)) {
-      void recount().catch(() => undefined)
+      counting = recount().catch(() => undefined)
       return
     }
     if (running) {
@@ -230,6 +231,7 @@ export function createSync(around: Surroundings): Sync {
     },
     settled: async () => {
       while (running) await running
+      await counting
     },
   }
 }

@@ -27,7 +27,13 @@ export function Rate({ desk }: { desk: Desk }) {
             {t('submit')} <kbd aria-hidden="true">{capOf(desk, 'submit')}</kbd>
           </button>
         </div>
-        <div class="cards">
+        <div class="cards" style={{ '--scales': scales.length }}>
+          {/* For the eye only: each scale in each card carries its own name and question. */}
+          <div class="legend" aria-hidden="true">
+            {scales.map((scale, at) => (
+              <p key={scale.name} class={state.focus.scale === at ? 'here' : ''} style={{ gridRow: at + 3 }}><strong>{scale.name}</strong>{scale.question}</p>
+            ))}
+          </div>
           {responses.map((response, index) => (
             <Card key={response.id} desk={desk} response={response} index={index} scales={scales} />
           ))}

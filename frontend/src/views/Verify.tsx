@@ -81,7 +81,7 @@ function Labels({ desk, marks, suggested, chosen, disabled = false }: LabelProps
         >
           <kbd aria-hidden="true">{capOf(desk, `label_${index + 1}`)}</kbd>
           <span class="name">{emotion.title}</span>
-          <span class="note">{marks[emotion.name] ?? ''}</span>
+          <span class="hint">{marks[emotion.name] ?? ''}</span>
         </button>
       ))}
     </div>

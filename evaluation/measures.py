@@ -42,6 +42,7 @@ SURPRISE_KEYS: Final[Mapping[SurprisePlace, str]] = {
     "own": "coarse_surprise_as_own_group",
     "excluded": "coarse_surprise_excluded",
 }
+FIRM_LABELS: Final = 600
 MAX_BITS: Final = (0.0, ct.FLATNESS_BASE)
 
 
@@ -200,11 +201,15 @@ Statistic = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class CountStatistic:
-    """A function of a matrix (..., 7, 7), the range of its values, and why it is undefined where it is NaN."""
+    """A function of a matrix (..., 7, 7), the range of its values, and why it is undefined where it is NaN.
+
+    `fragile` statistics hang on rare classes: their intervals cover less than they say below `FIRM_LABELS` labels.
+    """
 
     statistic: Statistic
     bounds: tuple[float, float]
     reason: str = "no_data"
+    fragile: bool = False
 
 
 def _columns(matrix: Floats) -> Floats:
@@ -242,14 +247,20 @@ def f1_statistics(options: MetricOptions) -> dict[str, CountStatistic]:
         "weighted_f1": CountStatistic(ct.weighted_f1, unit),
         "cohen_kappa": CountStatistic(ct.cohen_kappa, (-1.0, 1.0), "no_variation"),
     }
+
+    def macro(policy: ct.MacroPolicy) -> Statistic:
+        return lambda matrix: ct.macro_f1(matrix, policy)
+
     for policy in ct.MACRO_POLICIES:
-        found[f"macro_f1_{policy}"] = CountStatistic(lambda m, policy=policy: ct.macro_f1(m, policy), unit)  # type: ignore[misc]
+        found[f"macro_f1_{policy}"] = CountStatistic(macro(policy), unit, fragile=True)
     found["macro_f1"] = found[f"macro_f1_{options.macro_f1}"]
     zero = options.undefined_f1 == "zero"
     for code, emotion in enumerate(EMOTIONS):
-        found[f"precision:{emotion}"] = CountStatistic(of_class(ct.precision, code, False), unit, "never_predicted")
-        found[f"recall:{emotion}"] = CountStatistic(of_class(ct.recall, code, False), unit, "no_support")
-        found[f"f1:{emotion}"] = CountStatistic(of_class(ct.f1, code, zero), unit, "class_absent")
+        found[f"precision:{emotion}"] = CountStatistic(
+            of_class(ct.precision, code, False), unit, "never_predicted", fragile=True
+        )
+        found[f"recall:{emotion}"] = CountStatistic(of_class(ct.recall, code, False), unit, "no_support", fragile=True)
+        found[f"f1:{emotion}"] = CountStatistic(of_class(ct.f1, code, zero), unit, "class_absent", fragile=True)
     return found
 
 
@@ -359,7 +370,10 @@ def _human(
         nothing = undefined(measure.reason, n=sample.design.n, method="human labels", clusters=sample.design.clusters)
         return nothing, nothing
     draws = measure.statistic(sample.human_draws)
-    alone = human_replicates(value, draws, sample.design, **settings)
+    notes: tuple[str, ...] = ()
+    if measure.fragile and sample.design.n < FIRM_LABELS:
+        notes = (f"n < {FIRM_LABELS}: intervals that hang on rare emotions cover less than they say",)
+    alone = human_replicates(value, draws, sample.design, **settings).with_notes(*notes)
     if sample.machine is None or sample.machine_draws is None or total is None:
         return alone, alone
     corrected = corrected_replicates(
@@ -370,5 +384,5 @@ def _human(
         float(measure.statistic(total)),
         sample.design,
         **settings,
-    )
+    ).with_notes(*notes)
     return alone, corrected

@@ -1,0 +1,178 @@
+"""Systems compared: tests that are exact where they can be, letters and ranks by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.comparison import (
+    common_turns,
+    compact_letters,
+    compare_cells,
+    compare_systems,
+    detectable_difference,
+    permutation_p,
+    rank_chances,
+    sign_flip_p,
+    sign_flips,
+)
+from evaluation.emotions import EMOTIONS
+from evaluation.groups import MetricOptions, split_groups
+
+
+def corpus(dialogues: int, follows: dict[str, float], seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    size = dialogues * 5
+    user = rng.choice(EMOTIONS, size, p=[0.3, 0.05, 0.05, 0.05, 0.1, 0.05, 0.4])
+    reference = np.where(rng.random(size) < 0.5, user, "neutral")
+    parts = []
+    for system, share in follows.items():
+        response = reference if system == "reference" else np.where(rng.random(size) < share, user, "neutral")
+        parts.append(
+            pd.DataFrame(
+                {
+                    "dialogue": np.repeat(np.arange(dialogues), 5),
+                    "turn": np.tile(np.arange(5), dialogues),
+                    "dataset": "redial",
+                    "system": system,
+                    "user_label": user,
+                    "response_label": response,
+                    "reference_label": reference,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def comparisons(table: pd.DataFrame, **sizes: int) -> dict:
+    options = MetricOptions()
+    groups = split_groups(table, options)
+    found = compare_systems(groups, options, **{"replicates": 400, "permutations": 999, "seed": 3, **sizes})
+    return {comparison.measure: comparison for comparison in found}
+
+
+def test_systems_that_differ_are_separated_and_ranked_and_equal_ones_share_a_letter():
+    exact = comparisons(corpus(150, {"good": 0.9, "same": 0.4, "other": 0.4}))["exact"]
+    assert exact.systems[0] == "good"
+    assert exact.rank_chance[0, 0] == pytest.approx(1.0)
+    assert exact.letters[0] != exact.letters[1]
+    assert exact.letters[1] == exact.letters[2]
+    by_pair = {(pair.first, pair.second): pair for pair in exact.pairs}
+    assert by_pair["good", "same"].p_holm < 0.01
+
+
+def test_a_system_compared_with_its_copy_never_differs():
+    table = corpus(40, {"a": 0.5})
+    copy = table.assign(system="b")
+    for comparison in comparisons(pd.concat([table, copy])).values():
+        (pair,) = comparison.pairs
+        assert pair.raw.value == 0
+        assert pair.p == 1
+        assert comparison.letters == ("a", "a")
+        assert comparison.rank_chance.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_only_turns_that_every_system_answered_are_compared():
+    table = corpus(20, {"a": 0.5, "b": 0.7})
+    cut = table.drop(table.index[(table["system"] == "b") & (table["dialogue"] < 5)]).sample(frac=1, random_state=1)
+    groups = split_groups(cut, MetricOptions())
+    rows = common_turns(groups)
+    assert len(rows[0]) == len(rows[1]) == 75
+    spots = [
+        list(zip(group.dialogues[held], group.turns[held], strict=True))
+        for group, held in zip(groups, rows, strict=True)
+    ]
+    assert spots[0] == spots[1]
+    assert comparisons(cut)["exact"].turns == 75
+
+
+def test_the_human_reference_is_compared_in_alignment_but_not_in_f1_against_itself():
+    found = comparisons(corpus(30, {"a": 0.5, "b": 0.7, "reference": 0.0}))
+    assert "reference" in found["exact"].systems
+    assert "reference" not in found["macro_f1"].systems
+
+
+def test_few_dialogues_are_permuted_exactly():
+    sums = np.array([3.0, 1.0, 2.0, -1.0])
+    signs = np.array(list(itertools.product([1, -1], repeat=4)))
+    expected = (np.abs(signs @ sums) >= abs(sums.sum())).mean()
+    assert sign_flip_p(sums) == pytest.approx(expected)
+    assert len(np.concatenate(list(sign_flips(4, 10, 0, "x")))) == 16
+
+
+def test_random_sign_flips_agree_with_the_exact_ones_and_are_never_zero():
+    rng = np.random.default_rng(0)
+    sums = rng.normal(0.4, 1, 12)
+    exact = sign_flip_p(sums)
+    longer = np.concatenate([sums, [0.0]])
+    assert sign_flip_p(longer, permutations=20_000) == pytest.approx(exact, abs=0.01)
+    assert sign_flip_p(np.ones(40), permutations=99) == pytest.approx(1 / 100)
+    assert permutation_p(0, 99, exact=False) == 0.01
+
+
+def test_under_no_difference_the_permutation_test_rejects_as_rarely_as_it_says():
+    rejected = [
+        sign_flip_p(np.random.default_rng(s).normal(size=30), permutations=199, seed=s) <= 0.05 for s in range(400)
+    ]
+    assert 0.02 <= np.mean(rejected) <= 0.085
+
+
+def test_compact_letters_of_a_chain():
+    # a-c apart only: the middle one shares a letter with both
+    assert compact_letters(["a", "b", "c"], {("a", "c")}) == ("a", "ab", "b")
+    assert compact_letters(["a", "b", "c"], set()) == ("a", "a", "a")
+    every = {("a", "b"), ("c", "a"), ("b", "c")}
+    assert compact_letters(["a", "b", "c"], every) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_letters_are_shared_exactly_by_pairs_that_are_not_separated(seed):
+    rng = np.random.default_rng(seed)
+    systems = list("pqrstu")
+    apart = {pair for pair in itertools.combinations(systems, 2) if rng.random() < 0.4}
+    letters = dict(zip(systems, compact_letters(systems, apart), strict=True))
+    for pair in itertools.combinations(systems, 2):
+        assert bool(set(letters[pair[0]]) & set(letters[pair[1]])) == (pair not in apart)
+
+
+def test_ranks_of_ties_are_shared():
+    chance = rank_chances(np.array([[3.0, 1.0], [2.0, 1.0]]))
+    assert chance.tolist() == [[0.75, 0.25], [0.25, 0.75]]
+
+
+def test_the_detectable_difference_is_the_sum_of_two_quantiles_times_the_error():
+    assert detectable_difference(0.01, 100_000) == pytest.approx(0.01 * (1.95998 + 0.84162), rel=1e-4)
+    assert detectable_difference(None, 10) is None
+
+
+def test_patterns_are_compared_with_the_human_baseline_and_adjusted():
+    table = corpus(120, {"flat": 0.1, "reference": 0.0})
+    flat, baseline = split_groups(table, MetricOptions())
+    cells = compare_cells(flat, baseline, MetricOptions(), replicates=300, permutations=999)
+    first = cells[0]
+    assert EMOTIONS[first.user] == "joy"
+    assert EMOTIONS[first.response] == "neutral"
+    assert first.difference.value > 0.2
+    assert first.p_adjusted < 0.05
+    assert all(cell.turns >= 5 and cell.user != cell.response for cell in cells)
+
+
+def test_verified_turns_correct_a_difference_that_the_classifier_gets_wrong():
+    table = corpus(300, {"a": 0.5, "b": 0.5}, seed=5)
+    rng = np.random.default_rng(1)
+    drawn = rng.choice(1500, 400, replace=False)
+    mask = np.zeros(3000, dtype=bool)
+    mask[np.concatenate([drawn, drawn + 1500])] = True
+    table["user_verified"] = table["user_label"].where(mask)
+    # The humans find every response of system a aligned, the classifier only half of them.
+    truth = table["response_label"].where(table["system"] == "b", table["user_label"])
+    table["response_verified"] = truth.where(mask)
+    (pair,) = comparisons(table)["exact"].pairs
+    sign = 1 if pair.first == "a" else -1
+    gap = 1 - (table["user_label"] == table["response_label"])[1500:].mean()
+    low, high = sorted(sign * bound for bound in pair.corrected.interval)
+    assert low < gap < high
+    assert abs(pair.raw.value) < 0.05

@@ -18,7 +18,7 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
 from annotation.models import Campaign, Chunk, Job
-from annotation.workflow import intake, jobs, opening, prelabel
+from annotation.workflow import generate, intake, jobs, opening, prelabel, reporting
 
 log = structlog.get_logger("annotation.tasks")
 
@@ -199,7 +199,12 @@ def _open(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
     return dataclasses.asdict(opened)
 
 
-STEPS: dict[str, Step] = {"import": _import, "open": _open}
+STEPS: dict[str, Step] = {
+    "import": _import,
+    "open": _open,
+    "generate": lambda job, progress: generate.job_step(job.parameters, progress),
+    "report": reporting.report_for_job,
+}
 
 
 @shared_task(name="annotation.tasks.reconcile")  # type: ignore[untyped-decorator]

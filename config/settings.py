@@ -276,6 +276,9 @@ ATTUNE_CLASSIFIER_THREADS = env.int("ATTUNE_CLASSIFIER_THREADS", default=0)
 ATTUNE_ALLOW_HUB = env.bool("ATTUNE_ALLOW_HUB", default=False)
 ATTUNE_BASE_ENCODER = env.str("ATTUNE_BASE_ENCODER", default="")
 ATTUNE_CACHE_DIR = Path(env.str("ATTUNE_CACHE_DIR", default=str(DATA_DIR / "cache")))
+ATTUNE_PROMPTS = env.str("ATTUNE_PROMPTS", default="")
+ATTUNE_MODELS = env.str("ATTUNE_MODELS", default="")
+ATTUNE_ALLOW_PRIVATE_ENDPOINTS = env.bool("ATTUNE_ALLOW_PRIVATE_ENDPOINTS", default=False)
 ATTUNE_PRELABEL_CHUNK = env.int("ATTUNE_PRELABEL_CHUNK", default=4000)
 
 # API --------------------------------------------------------------------------------------------------------------

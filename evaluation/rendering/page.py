@@ -29,6 +29,7 @@ _STYLE: Final = re.compile(r'\sstyle="([^"]*)"')
 _STYLE_SHEET: Final = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>|<style.*?</style>", re.DOTALL)
 _PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _FONT: Final = re.compile(r"(?:(?P<weight>bold|normal|\d00)\s+)?(?P<size>[\d.]+)px\s+(?P<family>.+)")
+_BACKGROUND: Final = re.compile(r'(<g id="patch_1">\s*<path [^>]*?)fill: #ffffff')
 _METADATA: Final = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _ID: Final = re.compile(r'\bid="([^"]+)"')
 
@@ -46,6 +47,7 @@ def inline_svg(svg: str, identifier: str) -> str:
     CSS declarations become the presentation attributes of the same name; the ink becomes `currentColor`.
     """
     markup = _METADATA.sub("", _STYLE_SHEET.sub("", _PROLOGUE.sub("", svg)))
+    markup = _BACKGROUND.sub(r"\1fill: none", markup)
     markup = _STYLE.sub(lambda match: _attributes(match[1]), markup)
     for name in sorted(set(_ID.findall(markup)), key=len, reverse=True):
         mine = f"{identifier}-{name}"

@@ -99,7 +99,9 @@ def make_corpus(*, words: str = "") -> Corpus:
         for name, label in zip(systems, labels[1:], strict=True):
             if label:
                 said = text(f"{name} says {dialogue}/{position} {words}")
-                Response.objects.create(turn=turn, system=systems[name], text=said, shown=said.content, raw=said.content)
+                Response.objects.create(
+                    turn=turn, system=systems[name], text=said, shown=said.content, raw=said.content
+                )
                 predict(classifier, said, label)
     campaign, people = _campaign(datasets, systems, classifier)
     return Corpus(tuple(datasets.values()), (alpha, beta), classifier, campaign, people)

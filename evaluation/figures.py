@@ -157,14 +157,28 @@ def _whiskers(axes: Axes, places: Sequence[float], cells: Sequence[Any], *, acro
 def _undefined(axes: Axes, places: Sequence[float], cells: Sequence[Any]) -> None:
     for place, cell in zip(places, cells, strict=True):
         if not np.isfinite(value_of(cell)):
-            axes.text(place, 0.01, "undefined", rotation=90, fontsize=6.5, ha="center", va="bottom",
-                      transform=axes.get_xaxis_transform(), alpha=0.75)
+            axes.text(
+                place,
+                0.01,
+                "undefined",
+                rotation=90,
+                fontsize=6.5,
+                ha="center",
+                va="bottom",
+                transform=axes.get_xaxis_transform(),
+                alpha=0.75,
+            )
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
     slanted = len(names) > 4 or any(len(name) > 12 for name in names)
-    axes.set_xticks(range(len(names)), list(names), rotation=40 if slanted else 0, ha="right" if slanted else "center",
-                    rotation_mode="anchor" if slanted else None)
+    axes.set_xticks(
+        range(len(names)),
+        list(names),
+        rotation=40 if slanted else 0,
+        ha="right" if slanted else "center",
+        rotation_mode="anchor" if slanted else None,
+    )
     axes.tick_params(axis="x", length=0)
 
 
@@ -209,7 +223,9 @@ def bars(data: Data) -> Figure:
         return _empty()
     crowd = max(len(panel["categories"]) * max(1, len(panel["series"])) for panel in panels)
     columns = 1 if crowd > 42 else 2
-    canvas, grid = _panels(len(panels), min(15.0, max(8.6, 0.24 * crowd * min(columns, len(panels)) + 2.2)), 3.5, columns=columns)
+    canvas, grid = _panels(
+        len(panels), min(15.0, max(8.6, 0.24 * crowd * min(columns, len(panels)) + 2.2)), 3.5, columns=columns
+    )
     scale = 100.0 if data.get("percent") else 1.0
     for axes, panel in zip(grid, panels, strict=True):
         series = panel["series"]
@@ -218,15 +234,28 @@ def bars(data: Data) -> Figure:
             cells = [_scaled(cell, scale) for cell in one["values"]]
             places = [k - 0.4 + width * (number + 0.5) for k in range(len(cells))]
             colour = one.get("color") or SERIES[number % len(SERIES)]
-            axes.bar(places, np.nan_to_num([value_of(cell) for cell in cells]), width * 0.92, color=colour,
-                     hatch=HATCHES[number % len(HATCHES)] or None, label=one["title"], zorder=2)
+            axes.bar(
+                places,
+                np.nan_to_num([value_of(cell) for cell in cells]),
+                width * 0.92,
+                color=colour,
+                hatch=HATCHES[number % len(HATCHES)] or None,
+                label=one["title"],
+                zorder=2,
+            )
             _whiskers(axes, places, cells)
             _undefined(axes, places, cells)
         for number, line in enumerate(panel.get("baselines", ())):
             level = value_of(_scaled(line["value"], scale))
             if np.isfinite(level):
-                axes.axhline(level, color=INK, linewidth=1.1, linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2],
-                             label=line["title"], zorder=3)
+                axes.axhline(
+                    level,
+                    color=INK,
+                    linewidth=1.1,
+                    linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2],
+                    label=line["title"],
+                    zorder=3,
+                )
         axes.set_title(panel["title"])
         _names(axes, panel["categories"])
         _grid(axes)
@@ -268,12 +297,27 @@ def stacked(data: Data) -> Figure:
         left = np.zeros(len(names))
         for number, emotion in enumerate(EMOTIONS):
             widths = np.nan_to_num([_share(shares, emotion, number) for shares in panel["shares"]])
-            axes.barh(range(len(names)), widths, left=left, height=0.74, color=PALETTE[emotion], label=emotion,
-                      edgecolor=PAPER, linewidth=0.5)
+            axes.barh(
+                range(len(names)),
+                widths,
+                left=left,
+                height=0.74,
+                color=PALETTE[emotion],
+                label=emotion,
+                edgecolor=PAPER,
+                linewidth=0.5,
+            )
             for row, (start, width) in enumerate(zip(left, widths, strict=True)):
                 if width >= 0.07:
-                    axes.text(start + width / 2, row, f"{100 * width:.0f}", ha="center", va="center", fontsize=7,
-                              color=ON_DARK)
+                    axes.text(
+                        start + width / 2,
+                        row,
+                        f"{100 * width:.0f}",
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color=ON_DARK,
+                    )
             left += widths
         axes.set_yticks(range(len(names)), list(names))
         axes.tick_params(axis="y", length=0)
@@ -309,7 +353,9 @@ def heatmap(data: Data) -> Figure:
             totals = [int(sum(value_of(cell) for cell in row)) for row in counts]
             rows = [f"{name} ({total})" for name, total in zip(rows, totals, strict=True)]
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows, fontsize=7.2)
-        axes.set_xticks(np.arange(len(heads)) + 0.5, heads, rotation=45, ha="right", rotation_mode="anchor", fontsize=7.2)
+        axes.set_xticks(
+            np.arange(len(heads)) + 0.5, heads, rotation=45, ha="right", rotation_mode="anchor", fontsize=7.2
+        )
         axes.tick_params(length=0, pad=2)
         axes.set_xlim(0, len(heads))
         axes.set_ylim(len(rows), 0)
@@ -330,15 +376,24 @@ def _cells(axes: Axes, values: np.ndarray[Any, Any]) -> None:
         value = values[row, column]
         box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94)
         if not np.isfinite(value):
-            axes.add_patch(Rectangle(box.get_xy(), 0.94, 0.94, fill=False, edgecolor="#9aa3ad", linewidth=0, hatch="xxx"))
+            axes.add_patch(
+                Rectangle(box.get_xy(), 0.94, 0.94, fill=False, edgecolor="#9aa3ad", linewidth=0, hatch="xxx")
+            )
             continue
         boxes.append(box)
         colours.append(to_hex(HEAT(float(value))))
         if row == column:
             axes.add_patch(Rectangle(box.get_xy(), 0.94, 0.94, fill=False, edgecolor=INK, linewidth=0.9, zorder=3))
         if value >= 0.005:
-            axes.text(column + 0.5, row + 0.52, f"{100 * value:.0f}", ha="center", va="center", fontsize=6.8,
-                      color=ON_DARK if value > 0.45 else ON_LIGHT)
+            axes.text(
+                column + 0.5,
+                row + 0.52,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=6.8,
+                color=ON_DARK if value > 0.45 else ON_LIGHT,
+            )
     axes.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors="none", zorder=2))
 
 
@@ -417,8 +472,13 @@ def reliability(data: Data) -> Figure:
         cells = [point["accuracy"] for point in panel["points"]]
         sizes = [float(point.get("n") or 1) for point in panel["points"]]
         _whiskers(axes, places, cells)
-        axes.scatter(places, [value_of(cell) for cell in cells], s=12 + 90 * np.array(sizes) / max(sizes),
-                     color=SERIES[0], zorder=4)
+        axes.scatter(
+            places,
+            [value_of(cell) for cell in cells],
+            s=12 + 90 * np.array(sizes) / max(sizes),
+            color=SERIES[0],
+            zorder=4,
+        )
         axes.set_title(panel["title"])
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)

@@ -72,7 +72,9 @@ def _sure_by_people(rows: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     def share(given: Any, verified: str) -> float:
         return given.count(verified) / len(given) if isinstance(given, list) and given else 0.0
 
-    users = [share(of_user.get(turn), label) for turn, label in zip(rows["turn_pk"], rows["user_verified"], strict=True)]
+    users = [
+        share(of_user.get(turn), label) for turn, label in zip(rows["turn_pk"], rows["user_verified"], strict=True)
+    ]
     responses = [
         share(of_response.get(pk), label)
         for pk, label in zip(rows["response_pk"], rows["response_verified"], strict=True)
@@ -135,8 +137,10 @@ def _with_texts(cases: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
             _given(labels[(labels["kind"] == "user") & (labels["turn_pk"] == turn)]) for turn in cases["turn_pk"]
         ],
         response_labels=[_given(labels[labels["response_pk"] == pk]) for pk in responses],
-        ratings=[_rating_means(rated[rated["turn_pk"] == turn]["ratings"], pk)
-                 for turn, pk in zip(cases["turn_pk"], responses, strict=True)],
+        ratings=[
+            _rating_means(rated[rated["turn_pk"] == turn]["ratings"], pk)
+            for turn, pk in zip(cases["turn_pk"], responses, strict=True)
+        ],
     )
 
 

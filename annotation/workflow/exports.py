@@ -89,7 +89,9 @@ LABELS = (
     Field("turn", "Position of the response in the dialogue."),
     Field("system", "Source of the response; empty for the user's words."),
     Field("text", "The words, as people read them."),
-    Field("verified_label", "Adjudicated, else the majority of at least two, else single where the campaign allows it."),
+    Field(
+        "verified_label", "Adjudicated, else the majority of at least two, else single where the campaign allows it."
+    ),
     Field("decided_by", "adjudication, majority, single, or unresolved."),
     Field("labels", "How many labels were given."),
     Field("given", "The labels with their numbers."),
@@ -350,8 +352,14 @@ def classifier_of(campaign: Campaign) -> Classifier | None:
 # --- agreement statistics --------------------------------------------------------------------------------------------
 
 AGREEMENT_FORMATS = ("csv", "xlsx", "json", "latex")
-_SCOPES = (("all", ()), ("role", ("kind",)), ("data set", ("dataset",)), ("system", ("system",)),
-           ("data set and role", ("dataset", "kind")), ("data set and system", ("dataset", "system")))
+_SCOPES = (
+    ("all", ()),
+    ("role", ("kind",)),
+    ("data set", ("dataset",)),
+    ("system", ("system",)),
+    ("data set and role", ("dataset", "kind")),
+    ("data set and system", ("dataset", "system")),
+)
 
 
 def agreement_report(
@@ -566,7 +574,19 @@ def _long_csv(tables: Sequence[Mapping[str, Any]]) -> str:
                     if isinstance(value, Mapping):
                         low, high = value["interval"] or (None, None)
                         name = row["statistic"] if key == "estimate" else key
-                        yield [table["id"], row["scope"], row["group"], of, name, value["value"], low, high,
-                               value["se"], value["n"], value["reason"], value["method"]]
+                        yield [
+                            table["id"],
+                            row["scope"],
+                            row["group"],
+                            of,
+                            name,
+                            value["value"],
+                            low,
+                            high,
+                            value["se"],
+                            value["n"],
+                            value["reason"],
+                            value["method"],
+                        ]
 
     return "".join(csv_lines(LONG, rows()))

@@ -411,7 +411,8 @@ def majority(items: NDArray[Any], labels: NDArray[Any], *, allow_single: bool) -
     total = counts.sum(axis=1)
     clear = ((counts == best[:, None]).sum(axis=1) == 1) & ((total >= 2) | allow_single)
     chosen = np.array([*EMOTIONS, None], dtype=object)[np.where(clear, counts.argmax(axis=1), -1)]
-    return pd.DataFrame({"label": chosen, "labels": total}, index=pd.Index(names, name="item"))
+    index = pd.Index(names, name="item")
+    return pd.DataFrame({"label": pd.Series(chosen, index=index, dtype=object), "labels": total}, index=index)
 
 
 def standing_adjudications(campaign: Campaign, as_of: datetime) -> dict[int, str]:
@@ -571,6 +572,8 @@ def context_of(turns: Sequence[int], *, before: int = 4) -> dict[int, list[tuple
     for dialogue, position, role, shown in rows.values_list("dialogue_id", "position", "role", "shown"):
         said.setdefault(dialogue, []).append((position, role, shown))
     return {
-        turn: [(role, text) for position, role, text in said.get(dialogue, []) if position < places[turn]][-before - 1 :]
+        turn: [(role, text) for position, role, text in said.get(dialogue, []) if position < places[turn]][
+            -before - 1 :
+        ]
         for turn, dialogue in wanted.items()
     }

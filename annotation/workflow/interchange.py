@@ -109,8 +109,12 @@ def _items_with_answers(campaign: Campaign, kinds: tuple[str, ...]) -> Iterator[
                 else names.get(person) or frames.stand_in(campaign, person)
             )
             answers.setdefault(answer["item"], []).append(answer)
-        items = Item.objects.filter(pk__in=keys).order_by("pk").select_related(
-            "sampled_turn__turn__dialogue__dataset", "sampled_turn__turn__user_utterance", "response__system"
+        items = (
+            Item.objects.filter(pk__in=keys)
+            .order_by("pk")
+            .select_related(
+                "sampled_turn__turn__dialogue__dataset", "sampled_turn__turn__user_utterance", "response__system"
+            )
         )
         for item in items:
             yield item, answers.get(item.pk, [])

@@ -123,7 +123,15 @@ def table_latex(table: Table, *, note: str = "") -> str:
                 "",
             ]
         )
-    tabular = [rf"\begin{{tabular}}{{{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    tabular = [
+        rf"\begin{{tabular}}{{{layout}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
     if len(columns) > 5 and not wordy:
         # A box no wider than the line, and no larger than its own size.
         tabular = [

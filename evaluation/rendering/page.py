@@ -53,7 +53,9 @@ def inline_svg(svg: str, identifier: str) -> str:
         mine = f"{identifier}-{name}"
         markup = markup.replace(f'id="{name}"', f'id="{mine}"')
         markup = markup.replace(f"url(#{name})", f"url(#{mine})").replace(f'"#{name}"', f'"#{mine}"')
-        markup = re.sub(rf'(aria-(?:labelledby|describedby)="[^"]*)\b{re.escape(name)}(?=[ "])', rf"\g<1>{mine}", markup)
+        markup = re.sub(
+            rf'(aria-(?:labelledby|describedby)="[^"]*)\b{re.escape(name)}(?=[ "])', rf"\g<1>{mine}", markup
+        )
     markup = markup.replace(INK, "currentColor")
     return re.sub(r'(<svg[^>]*?)\s(?:width="[^"]*"\s+height|height="[^"]*"\s+width)="[^"]*"', r"\1", markup, count=1)
 
@@ -121,7 +123,7 @@ def status_text(report: Mapping[str, Any]) -> str:
 def _header(report: Mapping[str, Any]) -> str:
     status = str(report.get("status", "")).replace("_", "-").replace(" ", "-").split(":")[0]
     return (
-        f'<header><h1>{text(report["title"])}</h1>'
+        f"<header><h1>{text(report['title'])}</h1>"
         f'<p class="report-status status-{text(status)}"><strong>{text(status_text(report))}</strong></p></header>'
     )
 
@@ -155,10 +157,15 @@ def _figure(figure: Mapping[str, Any], figures: Figures, files: str) -> str:
     if counterpart:
         caption.append(f'<span class="counterpart">Compare with the paper’s {text(counterpart)}.</span>')
     if files:
-        links = " · ".join(f'<a href="{text(files)}figures/{text(identifier)}.{kind}">{kind.upper()}</a>' for kind in ("svg", "pdf", "png"))
+        links = " · ".join(
+            f'<a href="{text(files)}figures/{text(identifier)}.{kind}">{kind.upper()}</a>'
+            for kind in ("svg", "pdf", "png")
+        )
         caption.append(f'<span class="files">{links}</span>')
     drawn = figures.get(identifier)
-    plot = inline_svg(drawn, f"figure-{identifier}") if drawn else f'<p class="nothing">{text(figure.get("alt", ""))}</p>'
+    plot = (
+        inline_svg(drawn, f"figure-{identifier}") if drawn else f'<p class="nothing">{text(figure.get("alt", ""))}</p>'
+    )
     return (
         f'<figure id="figure-{text(identifier)}"><div class="plot" tabindex="0" role="group" aria-label="{text(title)}">'
         f"{plot}</div><figcaption>{' '.join(caption)}</figcaption></figure>"
@@ -170,7 +177,9 @@ def table_html(table: Table, *, files: str = "") -> str:
     identifier = text(table["id"])
     columns = [(column["key"], column["title"], column.get("kind", "text")) for column in table["columns"]]
     spans = {key: _span(table, key) for key, _, _ in columns}
-    head = "".join(f'<th scope="col" class="{_class_of(table, key, kind)}">{text(title)}</th>' for key, title, kind in columns)
+    head = "".join(
+        f'<th scope="col" class="{_class_of(table, key, kind)}">{text(title)}</th>' for key, title, kind in columns
+    )
     rows = []
     for row in table["rows"]:
         cells = []
@@ -206,7 +215,7 @@ def _class_of(table: Table, key: str, kind: str) -> str:
 
 
 def _span(table: Table, key: str) -> tuple[float, float]:
-    """The range in which a column's intervals are drawn: that of the statistic if it is a share, else the data's."""
+    """Give the range in which a column's intervals are drawn: that of the statistic if it is a share, else the data's."""
     bounds: list[float] = []
     for row in table["rows"]:
         value = row.get(key)
@@ -237,7 +246,11 @@ def _estimate(estimate: Mapping[str, Any], kind: str, span: tuple[float, float])
         return f'<span class="undefined"{about}>undefined: {text(reason_text(estimate.get("reason")))}</span> {count}'
     value = f'<span class="value"{about}>{number_text(float(estimate["value"]), scale)}</span>'
     if not estimate.get("interval"):
-        why = f' <span class="undefined">no interval: {text(reason_text(estimate["reason"]))}</span>' if estimate.get("reason") else ""
+        why = (
+            f' <span class="undefined">no interval: {text(reason_text(estimate["reason"]))}</span>'
+            if estimate.get("reason")
+            else ""
+        )
         return f"{value}{why} {count}"
     low, high = (float(bound) for bound in estimate["interval"])
     written = f'<span class="interval">[{number_text(low, scale)}, {number_text(high, scale)}]</span>'
@@ -245,7 +258,7 @@ def _estimate(estimate: Mapping[str, Any], kind: str, span: tuple[float, float])
 
 
 def _whisker(value: float, low: float, high: float, span: tuple[float, float]) -> str:
-    """The interval drawn small beside its number."""
+    """Draw the interval small beside its number."""
     width = span[1] - span[0] or 1.0
     a, b, mid = (100 * min(1.0, max(0.0, (point - span[0]) / width)) for point in (low, high, value))
     return (

@@ -24,7 +24,7 @@ _SHEET_NAME: Final = re.compile(r"[\[\]:*?/\\']")
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Give CSV lines (RFC 4180, `\\n` ends), header first. Memory does not grow with the rows."""
+    """Give CSV lines (RFC 4180, line feeds), header first. Memory does not grow with the rows."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
 

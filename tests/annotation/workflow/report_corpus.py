@@ -1,4 +1,4 @@
-"""A small fixed corpus for reports and exports. Its labels are made by this program; no person has given any of them."""
+"""A small fixed corpus for reports and exports. Its labels are made by this program; no person gave any of them."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ const de: Catalogue = {
   cmd_flag: 'Markieren',
   cmd_comment: 'Anmerken',
   cmd_guidelines: 'Leitfaden',
-  cmd_history: 'Meine Antworten',
+  cmd_history: 'Verlauf',
   cmd_problems: 'Nicht angenommen',
   cmd_retry: 'Jetzt erneut versuchen',
   cmd_settings: 'Einstellungen',

@@ -159,7 +159,7 @@ function Actions({ desk }: { desk: Desk }) {
     return state.briefing?.task !== 'adjudicate' || !['skip', 'flag', 'history'].includes(id)
   })
   return (
-    <footer class="actions" role="group" aria-label={t('group_item')}>
+    <footer class="actions" aria-label={t('group_item')}>
       {shown.map((id) => {
         const on = (id === 'flag' && state.draft.flagged) || (id === 'comment' && state.draft.comment.trim() !== '')
         return (

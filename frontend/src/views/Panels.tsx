@@ -25,12 +25,13 @@ function Dialog({ desk, title, children, wide = false }: { desk: Desk; title: st
   useEffect(() => {
     const before = document.activeElement
     box.current?.showModal()
+    box.current?.querySelector<HTMLElement>('.inside')?.focus()
     return () => { if (before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true }) }
   }, [])
   const close = (): void => void desk.commander.run('close')
   return (
     <dialog ref={box} class={`panel${wide ? ' wide' : ''}`} aria-labelledby="panel-title" onCancel={(event) => { event.preventDefault(); close() }} onClick={(event) => { if (event.target === box.current) close() }}>
-      <div class="inside">
+      <div class="inside" tabIndex={-1}>
         <header>
           <h2 id="panel-title">{title}</h2>
           <button type="button" class="round" aria-label={desk.t('cmd_close')} title={desk.t('cmd_close')} onClick={close}><span aria-hidden="true">×</span></button>
@@ -91,10 +92,16 @@ function Keys({ desk }: { desk: Desk }) {
     await desk.commander.saveKeymap(next).catch(() => say(t('keys_unsaved')))
   }
 
-  const shown = (command: Command): boolean =>
-    !/^(rate|reason|label)_/.test(command.id) ||
-    (command.id.startsWith('label_') && state.briefing?.task !== 'rate' && (command.detail?.(state) ?? '') !== '') ||
-    (command.id.startsWith('rate_') && state.briefing?.task === 'rate' && Number(command.keys[0]) <= Math.max(0, ...(state.briefing?.scales.map((scale) => scale.points) ?? [])))
+  const rating = state.briefing?.task === 'rate'
+  const most = Math.max(0, ...(state.briefing?.scales.map((scale) => scale.points) ?? []))
+  /** Only what this task has: no scales where labels are given, nothing to accept in a blind campaign. */
+  const shown = ({ id, keys }: Command): boolean => {
+    if (id.startsWith('reason_')) return false
+    if (id.startsWith('rate_')) return rating && Number(keys[0]) <= most
+    if (/_(scale|response)$|^submit$/.test(id)) return rating
+    if (id.startsWith('label_') || id === 'keep') return !rating
+    return id !== 'accept' || (!rating && state.briefing?.mode !== 'blind')
+  }
 
   return (
     <Dialog desk={desk} title={t('keys_title')} wide>

@@ -56,7 +56,7 @@ interface LabelProps {
   desk: Desk
   item: Item
   /** A label to mark, and the words that say why: colour is never the only sign. */
-  marks: Record<string, string>
+  marks: Record<string, ComponentChildren>
   suggested?: string | undefined
   chosen?: string | undefined
   disabled?: boolean
@@ -102,8 +102,8 @@ export function Verify({ desk }: { desk: Desk }) {
   const item = current(state) as Item
   const before = standing(state)
   const suggested = before ? undefined : item.prelabel
-  const marks: Record<string, string> = {}
-  if (suggested) marks[suggested] = `${t('suggested')} · ${capOf(desk, 'accept')}`
+  const marks: Record<string, ComponentChildren> = {}
+  if (suggested) marks[suggested] = <>{t('suggested')}<span class="key"> · {capOf(desk, 'accept')}</span></>
   if (before?.label) marks[before.label] = t('your_answer')
   const question = item.target?.role === 'recommender' ? t('question_recommender') : t('question_user')
   return (

@@ -345,7 +345,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
                 return pd.read_parquet(file)
             case ".jsonl" | ".ndjson":
                 # dtype=False keeps "01" and 1 as they were written
-                return pd.read_json(file, lines=True, dtype=False, convert_dates=False, compression="infer")
+                return pd.read_json(file, lines=True, dtype=False, compression="infer")
     except UnicodeDecodeError as error:
         raise TableError(f"{file.name} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from annotation.access import campaigns_of, requires_role, roles_of
 from annotation.forms import JoinForm
 from annotation.models import Campaign, ReportRun, Role, Task, User
-from annotation.workflow import accounts, jobs, overview, reporting
+from annotation.workflow import accounts, jobs, overview, progress, reporting
 
 
 @require_GET
@@ -44,7 +44,7 @@ def queues(request: HttpRequest) -> HttpResponse:
         request,
         "annotation/queues.html",
         {
-            "queues": overview.queues_of(user),
+            "queues": progress.queues_of(user),
             "researching": campaigns_of(user, [Role.RESEARCHER]),
         },
     )
@@ -62,12 +62,18 @@ def workbench(request: HttpRequest, campaign: Campaign, task: str) -> HttpRespon
     return render(request, "annotation/workbench.html", {"campaign": campaign, "task": task})
 
 
+def campaign_context(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "campaign": campaign,
+        "state": overview.campaign_state(campaign),
+        "reports": campaign.report_runs.filter(finished_at__isnull=False)[:10],
+    }
+
+
 @require_GET
 @requires_role(Role.RESEARCHER)
 def campaign(request: HttpRequest, campaign: Campaign) -> HttpResponse:
-    return render(
-        request, "annotation/campaign.html", {"campaign": campaign, "state": overview.campaign_state(campaign)}
-    )
+    return render(request, "annotation/campaign.html", campaign_context(campaign))
 
 
 @require_POST
@@ -87,7 +93,7 @@ def invite(request: HttpRequest, campaign: Campaign) -> HttpResponse:
     return render(
         request,
         "annotation/campaign.html",
-        {"campaign": campaign, "state": overview.campaign_state(campaign), "invitation": address, "invited_role": role},
+        {**campaign_context(campaign), "invitation": address, "invited_role": role},
     )
 
 

@@ -148,7 +148,7 @@ def withdraw(*, user: User, campaign: Campaign) -> None:
         slots.filter(Q(item__kind="gold") | Q(state=Slot.SKIPPED)).delete()
         slots.update(state=Slot.FREE, annotator=None, leased_at=None, leased_until=None, arm="", prelabel="")
     else:
-        # The slot keeps its holder's row, which nothing leads from to a person: the account is replaced by an empty one.
+        # Her rows go to an empty account from which nothing leads back to a person.
         ghost = User.objects.create(username=f"withdrawn-{secrets.token_hex(6)}", is_active=False)
         slots.filter(state=Slot.LEASED).update(
             state=Slot.FREE, annotator=None, leased_at=None, leased_until=None, arm="", prelabel=""

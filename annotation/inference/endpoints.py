@@ -166,19 +166,22 @@ class Endpoint:
 
     def _try(self, prompt: Prompt, sent_with: frozenset[str]) -> Completion | tuple[Failure, bool, float | None] | None:
         """Ask once: an answer, or a failure with whether and when to try again, or None after adapting the request."""
+        refused: openai.APIStatusError | None = None
+        broken: BaseException | None = None
         try:
             return self._streamed(prompt) if self._stream else self._whole(prompt)
         except openai.APIStatusError as error:
-            return self._status(error, sent_with)
+            refused = error
         except (openai.APITimeoutError, httpx2.TimeoutException):
             return Failure("timeout", "No whole answer within the time for a request."), True, None
         except openai.APIConnectionError as error:
-            return self._connection(error.__cause__)
+            broken = error.__cause__
         except httpx2.TransportError as error:
-            return self._connection(error)
-        except (_UnreadableError, openai.APIError, ValueError, AttributeError, TypeError):
-            # The client library parses streams itself and fails in as many ways as there are wrong streams.
+            broken = error
+        except (_UnreadableError, openai.APIError):
             return Failure("unreadable", "The answer was not what the interface promises."), True, None
+        # Outside the except blocks: an error raised in them would carry the library's, which quotes the server.
+        return self._status(refused, sent_with) if refused is not None else self._connection(broken)
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
         limit = "max_completion_tokens" if "max_tokens" in self._adapted else "max_tokens"
@@ -194,9 +197,11 @@ class Endpoint:
 
     def _whole(self, prompt: Prompt) -> Completion:
         raw = self._client.chat.completions.with_raw_response.create(**self._request(prompt))
-        if not 200 <= raw.status_code < 300:
-            raise _UnreadableError
-        return self._read(json.loads(raw.content))
+        try:
+            body = json.loads(raw.http_response.content)
+        except ValueError:
+            raise _UnreadableError from None
+        return self._read(body)
 
     def _read(self, body: object) -> Completion:
         choices = body.get("choices") if isinstance(body, dict) else None
@@ -228,16 +233,17 @@ class Endpoint:
             {} if "stream_options" in self._adapted else {"stream_options": {"include_usage": True}}
         )
         with self._client.chat.completions.create(**self._request(prompt), **options, stream=True) as chunks:
-            for chunk in chunks:
-                model = chunk.model or model
-                if chunk.usage is not None:
-                    usage = {
-                        "prompt_tokens": chunk.usage.prompt_tokens,
-                        "completion_tokens": chunk.usage.completion_tokens,
-                    }
-                for choice in chunk.choices or []:
-                    pieces.append(choice.delta.content or "" if choice.delta else "")
-                    finish = choice.finish_reason or finish
+            try:
+                for chunk in chunks:
+                    model = chunk.model or model
+                    if chunk.usage is not None:
+                        usage = chunk.usage.model_dump()
+                    for choice in chunk.choices or []:
+                        pieces.append(choice.delta.content or "" if choice.delta else "")
+                        finish = choice.finish_reason or finish
+            except (ValueError, AttributeError, TypeError):
+                # The library builds chunks without checking them, so a wrong one fails wherever it is first used.
+                raise _UnreadableError from None
         if finish is None:
             raise httpx2.RemoteProtocolError("The stream ended without an end.")
         return self._completion("".join(pieces), finish, usage, model, None)
@@ -264,7 +270,7 @@ class Endpoint:
 
     def _connection(self, cause: BaseException | None) -> tuple[Failure, bool, float | None]:
         if isinstance(cause, AddressRefusedError):
-            raise GenerationError(str(cause)) from None
+            raise GenerationError(str(cause))
         kind: FailureKind = "unreachable" if isinstance(cause, httpx2.ConnectError) else "cut_off"
         detail = "No connection." if kind == "unreachable" else "The connection ended before the answer did."
         return Failure(kind, detail), True, None

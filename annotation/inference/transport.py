@@ -17,7 +17,7 @@ from annotation.inference.addresses import Address, AddressRefusedError, Resolve
 MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 """128 tokens are a few kilobytes; whatever sends more is not answering."""
 
-_DROPPED_HEADERS: Final = ("openai-organization", "openai-project", "cookie")
+_DROPPED_HEADERS: Final = ("openai-organization", "openai-project", "cookie", "authorization")
 
 
 class GuardedTransport(httpx2.BaseTransport):
@@ -55,7 +55,6 @@ class GuardedTransport(httpx2.BaseTransport):
         target = parse_address(str(request.url))
         if (target.scheme, target.host, target.port) != (self._origin.scheme, self._origin.host, self._origin.port):
             raise AddressRefusedError("A request left the checked origin and was not sent.")
-        self._tidy_headers(request)
         addresses = checked_addresses(target, allow_private=self._allow_private, resolver=self._resolver)
         deadline = time.monotonic() + self._seconds
         error: httpx2.TransportError | None = None
@@ -77,21 +76,25 @@ class GuardedTransport(httpx2.BaseTransport):
         assert error is not None
         raise error
 
-    def _tidy_headers(self, request: httpx2.Request) -> None:
-        for name in list(request.headers):
-            if name.lower() in _DROPPED_HEADERS or name.lower().startswith("x-stainless"):
-                del request.headers[name]
-        request.headers.pop("authorization", None)
+    def _headers(self, request: httpx2.Request) -> httpx2.Headers:
+        # A copy: the client library reads its own marks from the request again when the answer is there.
+        kept = [
+            (name, value)
+            for name, value in request.headers.multi_items()
+            if name.lower() not in _DROPPED_HEADERS and not name.lower().startswith("x-stainless")
+        ]
+        headers = httpx2.Headers(kept)
+        headers["Accept-Encoding"] = "identity"
         if self._credentials:
-            request.headers["Authorization"] = self._credentials
-        request.headers["Accept-Encoding"] = "identity"
+            headers["Authorization"] = self._credentials
+        return headers
 
     def _aimed(self, request: httpx2.Request, target: Address, ip: str) -> httpx2.Request:
         """Copy a request so that it goes to `ip`, while Host header and certificate check keep the name."""
         return httpx2.Request(
             method=request.method,
             url=request.url.copy_with(host=ip),
-            headers=request.headers,
+            headers=self._headers(request),
             stream=request.stream,
             extensions={**request.extensions, "sni_hostname": target.host},
         )

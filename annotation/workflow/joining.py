@@ -18,7 +18,7 @@ from annotation.corpora.dialogue import Response, repair_quotes
 
 _YEAR: Final = re.compile(r"\(\d{4}\)")
 _NOT_WORD: Final = re.compile(r"[\W_]+")
-_PLACEHOLDER: Final = re.compile(r"\[[A-Z_]+_\d+\]")
+_PLACEHOLDER: Final = re.compile(r"\[MOVIE_[A-Z_]+\d*\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,10 @@ def _by_text(response: Response, turns: _Turns) -> int | str:
     if len(places) == 1:
         return places[0]
     what = "reference text" if reference is not None else "user text"
+    dialogue = response.keys.get("inspired_dialog_id") or response.dialogue_id
     if places:
-        return f"the {what} occurs at {len(places)} turns of dialogue {response.dialogue_id}, so the place is unknown"
-    return f"the {what} occurs nowhere in dialogue {response.dialogue_id}"
+        return f"the {what} occurs at {len(places)} turns of dialogue {dialogue}, so the place is unknown"
+    return f"the {what} occurs nowhere in dialogue {dialogue}"
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:

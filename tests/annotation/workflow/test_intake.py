@@ -270,7 +270,7 @@ def test_a_reference_text_with_placeholders_finds_its_turn(write: Write) -> None
         )
     )
     assert Response.objects.get(system__is_reference=False).turn.position == 3
-    assert report.problems[0]["reason"] == "the reference text occurs nowhere in dialogue 77"
+    assert report.problems[0]["reason"] == "the reference text occurs nowhere in dialogue 1"
 
 
 def test_a_table_of_triplets_brings_dialogues_and_systems(write: Write) -> None:
@@ -420,7 +420,7 @@ PUBLISHED = {
     "redial_*": (38_868, 38_867, 0, 1),
     "inspired_*_he2023*": (760, 756, 0, 4),
     "inspired_*_llmkb*": (1_710, 1_701, 0, 9),
-    "inspired_*_manzoor2022*": (1_328, 1_292, 0, 36),
+    "inspired_*_manzoor2022*": (1_328, 1_312, 0, 16),
     "redial70_*": (2_104, 1_959, 0, 145),
     "crsarena_*": (1_458, 0, 1_452, 6),
 }

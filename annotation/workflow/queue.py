@@ -38,6 +38,7 @@ MOST_LOOKS: Final = 200
 class Dealt:
     """The slots to work on, oldest lease first, and those of the browser's that are no longer this person's."""
 
+    member: Membership
     slots: list[Slot] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
 
@@ -67,7 +68,7 @@ def lease_batch(
         regained = [pk for pk in missing if reclaim(campaign, member, pk, now) is not None] if missing else []
         again = [slot.pk for slot in held if client and slot.client == client and slot.pk not in set(holding)][:want]
         _renew(campaign, [slot for slot in held if slot.pk in {*holding, *again}], now)
-        dealt = Dealt(load_slots(again), [pk for pk in missing if pk not in set(regained)])
+        dealt = Dealt(member, load_slots(again), [pk for pk in missing if pk not in set(regained)])
         fresh = min(want, MOST_PER_REQUEST) - len(again)
         if fresh > 0 and campaign.state == Campaign.OPEN:
             dealt.slots += _deal(campaign, member, task, fresh, client, now)

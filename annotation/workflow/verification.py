@@ -179,7 +179,8 @@ def _answer(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgme
 
 def _correct(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgment, answer: Answer) -> Outcome:
     """A correction of one's own latest answer to the same item."""
-    before = Judgment.objects.filter(pk=answer.supersedes, annotator=member.user_id, item=slot.item_id).first()
+    own = Judgment.objects.filter(annotator=member.user_id, item=slot.item_id)
+    before = own.filter(pk=str(answer.supersedes)).first()
     if before is None:
         raise Refused("unknown_judgment", "The answer to be corrected is not one of yours to this item.")
     if Judgment.objects.filter(supersedes=before).exists():

@@ -146,7 +146,8 @@ export function refuseKey(id: string, key: string, keymap: Keymap): KeyRefusal {
   const family = id.replace(/\d+$/, '')
   const rival = COMMANDS.find((one) => {
     if (one.id === id || !keysOf(one, keymap).some((own) => same(own, key))) return false
-    // Labels, points and reasons are never live together, so each family has the digits to itself.
+    // Labels, points and reasons are never live together, so each of these families has the digits to itself.
+    if (!/^[0-9]$/.test(key)) return true
     const other = one.id.replace(/\d+$/, '')
     const families = ['label_', 'rate_', 'reason_']
     return !(families.includes(family) && families.includes(other) && family !== other)

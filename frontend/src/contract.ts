@@ -168,6 +168,8 @@ export interface Decision {
 export interface DecisionReceipt {
   status: string
   comments: string[]
+  reason: string
+  detail: string
 }
 
 export interface Preferences {
@@ -365,5 +367,10 @@ export function readFeedback(value: unknown): Feedback {
 
 export function readDecision(value: unknown): DecisionReceipt {
   const raw = fields(value, 'decision')
-  return { status: text(raw.status, 'decision.status'), comments: list(raw.comments ?? [], 'decision.comments').map(String) }
+  return {
+    status: text(raw.status, 'decision.status'),
+    comments: list(raw.comments ?? [], 'decision.comments').map(String),
+    reason: text(raw.reason ?? '', 'decision.reason'),
+    detail: text(raw.detail ?? '', 'decision.detail'),
+  }
 }

@@ -14,6 +14,9 @@ import { createSync, webLocks } from './sync'
 import { App } from './views/App'
 import type { Desk } from './views/desk'
 
+/** How often the page asks whether guidelines or consent have changed. */
+const REFRESH_MS = 5 * 60_000
+
 const root = document.getElementById('workbench') as HTMLElement
 const place = {
   campaign: root.dataset.campaign ?? '',
@@ -111,6 +114,7 @@ async function start(): Promise<void> {
       checkedToken = token
       return true
     },
+    gated: () => void refresh(),
     later: (work, milliseconds) => {
       const timer = setTimeout(work, milliseconds)
       return () => clearTimeout(timer)
@@ -153,6 +157,34 @@ async function start(): Promise<void> {
       happen({ type: 'recalled', items, trail: await outbox.trail(place.task), draft: first ? await outbox.draft(place.task, first.slot) : null })
       await sync.recount()
       sync.wake()
+    }
+  }
+
+  function phaseFor(briefing: Briefing): Phase {
+    return briefing.consent?.needed ? 'consent' : briefing.practice?.needed ? 'practice' : 'work'
+  }
+
+  async function take(briefing: Briefing, phase: Phase): Promise<void> {
+    attention.setIdleAfter(briefing.idle_after_ms)
+    const version = String(briefing.guideline?.version ?? '')
+    const seen = await outbox.note('guideline').catch(() => null)
+    if (seen === null && briefing.guideline) await outbox.note('guideline', version).catch(() => undefined)
+    happen({ type: 'briefed', briefing, phase, guidelineSeen: seen === null || seen === version })
+  }
+
+  /** Asks again what the campaign wants: the guidelines, the key map or the consent may have changed meanwhile. */
+  async function refresh(): Promise<void> {
+    try {
+      const briefing = await api.briefing(place.task)
+      await outbox.keepBriefing(briefing).catch(() => undefined)
+      const phase = session.peek().phase
+      const wanted = phaseFor(briefing)
+      const gated = phase === 'work' && wanted !== 'work'
+      await take(briefing, gated ? wanted : phase)
+      if (gated && wanted === 'practice') happen({ type: 'phase', phase: 'practice' })
+      if (gated) await enter(wanted)
+    } catch {
+      // The next answer says what is wrong, if something is.
     }
   }
 
@@ -260,12 +292,11 @@ async function start(): Promise<void> {
     briefing = kept
     happen({ type: 'line', line: trouble === 'signed_out' ? 'signed_out' : 'offline' })
   }
-  attention.setIdleAfter(briefing.idle_after_ms)
-  const seen = await outbox.note('guideline').catch(() => null)
-  const version = String(briefing.guideline?.version ?? '')
-  if (seen === null && briefing.guideline) await outbox.note('guideline', version).catch(() => undefined)
-  const phase: Phase = briefing.consent?.needed ? 'consent' : briefing.practice?.needed ? 'practice' : 'work'
-  happen({ type: 'briefed', briefing, phase, guidelineSeen: seen === null || seen === version })
+  const phase = phaseFor(briefing)
+  await take(briefing, phase)
+  setInterval(() => {
+    if (!document.hidden && session.peek().phase === 'work') void refresh()
+  }, REFRESH_MS)
   await enter(phase)
 }
 

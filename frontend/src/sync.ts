@@ -7,6 +7,8 @@ import type { Happening, Line } from './session'
 
 /** Items wanted in the browser beyond the one on screen. */
 export const AHEAD = 8
+/** The server reads so many names of held slots. */
+const MOST_HELD = 100
 const BACKLOG_BATCH = 10
 const FIRST_WAIT_MS = 1_000
 const LONGEST_WAIT_MS = 30_000
@@ -37,6 +39,8 @@ export interface Surroundings {
   announce: () => void
   /** False when the session cookie now belongs to someone else: then nothing may be sent. */
   samePerson: () => Promise<boolean>
+  /** The server wants the consent page or the practice round first. */
+  gated: () => void
   later: (work: () => void, milliseconds: number) => () => void
   random: () => number
 }
@@ -72,7 +76,7 @@ export function createSync(around: Surroundings): Sync {
 
   async function ask(task: Task): Promise<Ask> {
     const short = task !== around.task || exhaustedUntilAnswer ? 0 : Math.max(0, AHEAD + 1 - around.ahead())
-    return { task, want: Math.min(20, short), holding: await outbox.holding(task), client: around.client }
+    return { task, want: Math.min(20, short), holding: (await outbox.holding(task)).slice(0, MOST_HELD), client: around.client }
   }
 
   async function take(dealt: { items: Item[]; lost: Slot[]; progress: Progress | null }, wanted: number): Promise<void> {
@@ -107,7 +111,7 @@ export function createSync(around: Surroundings): Sync {
       id, item: slot, label: label ?? '', ...(comment ? { comment } : {}), ...(supersedes ? { supersedes } : {}),
     })
     const status = receipt.status === 'refused' ? 'refused' : 'stored'
-    await outbox.settle([{ id, status }])
+    await outbox.settle([{ id, status, reason: receipt.reason, detail: receipt.detail }])
     happen({ type: 'comments', id, comments: receipt.comments })
   }
 
@@ -171,6 +175,10 @@ export function createSync(around: Surroundings): Sync {
 
   function backOff(trouble: Trouble): void {
     failures += 1
+    if (trouble.code === 'consent_needed' || trouble.code === 'practice_needed') {
+      around.gated()
+      return
+    }
     if (trouble.code !== 'other_person') happen({ type: 'line', line: LINES[trouble.kind] })
     const hopeless = trouble.kind === 'signed_out' || trouble.kind === 'forbidden' || trouble.kind === 'malformed'
     const doubling = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (failures - 1))

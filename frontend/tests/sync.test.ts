@@ -72,7 +72,7 @@ async function makeTab(server: Server, factory: IDBFactory, locks: Locks, over: 
   const api = { ...createApi({ campaign: 'demo', csrf: () => 'token' }, server.fetch as typeof fetch), ...over.api }
   const sync = createSync({
     api, outbox, locks, scope: '1:demo', task, client: over.client ?? 'tab', ahead: () => state.ahead.length, happen, announce: () => undefined,
-    samePerson: over.samePerson ?? (async () => true),
+    samePerson: over.samePerson ?? (async () => true), gated: () => lines.push('gated'),
     later: (work, milliseconds) => {
       const wait = { work, milliseconds }
       waits.push(wait)
@@ -223,6 +223,15 @@ test.each([[401, 'signed_out'], [403, 'forbidden'], [404, 'forbidden'], [503, 'b
   expect([tab.state().line, tab.state().pending, tab.state().problems.length]).toEqual([line, 1, 0])
 })
 
+test('where consent is wanted first, the page is told, not the person accused', async () => {
+  const { server, tab } = await setUp()
+  server.fetch = (async () => Response.json({ error: 'consent_needed', detail: 'Read it first.' }, { status: 403 })) as typeof server.fetch
+  const late = await makeTab(server, new IDBFactory(), makeLocks())
+  await late.run()
+  expect(late.lines).toEqual(['gated'])
+  expect(tab.state().line).toBe('idle')
+})
+
 test('an answer in an unknown form keeps the judgment and says so', async () => {
   const { server, tab } = await setUp()
   server.mood = [{ hello: 'world' }]
@@ -289,7 +298,7 @@ test('a decision is sent as a decision, and brings the comments', async () => {
     disputes: async () => ({ items: [item(1, { labels: [{ label: 'joy', count: 2 }] })], left: 1 }),
     decide: async (decision: unknown) => {
       decided.push(decision)
-      return { status: 'stored', comments: ['ironic'] }
+      return { status: 'stored', comments: ['ironic'], reason: '', detail: '' }
     },
   }
   const { tab } = await setUp({ task: 'adjudicate', api })

@@ -103,7 +103,7 @@ export function Verify({ desk }: { desk: Desk }) {
   const before = standing(state)
   const suggested = before ? undefined : item.prelabel
   const marks: Record<string, ComponentChildren> = {}
-  if (suggested) marks[suggested] = <>{t('suggested')}<span class="key"> · {capOf(desk, 'accept')}</span></>
+  if (suggested) marks[suggested] = <>{t('suggested')}<span class="key" aria-hidden="true"> ↵</span></>
   if (before?.label) marks[before.label] = t('your_answer')
   const question = item.target?.role === 'recommender' ? t('question_recommender') : t('question_user')
   return (

@@ -5,6 +5,7 @@ Every label made here is made by a program.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +25,15 @@ from annotation.models import (
     Prediction,
     Response,
     Role,
+    Slot,
     System,
+    Task,
     Text,
     Turn,
     User,
     Utterance,
 )
+from annotation.workflow.presentation import response_veil, slot_veil
 from evaluation.emotions import GO_EMOTIONS
 
 PASSWORD = "a long enough password"
@@ -214,3 +218,18 @@ def make_campaign(
     campaign.systems.set(System.objects.filter(name__in=systems))
     GuidelineFactory.create(campaign=campaign)
     return campaign
+
+
+def answer_to(campaign: Campaign, user: User, slot: Slot, **given: Any) -> dict[str, Any]:
+    """An answer as a browser sends it: a label, or full marks on every scale; `given` replaces or adds fields."""
+    if slot.task == Task.RATE:
+        veil = response_veil(campaign, user, slot.pk)
+        scales = {scale["name"]: scale["points"] for scale in campaign.scales}
+        said: dict[str, Any] = {
+            "action": "rate",
+            "ratings": {str(veil.veil(pk)): dict(scales) for pk in slot.response_order},
+        }
+    else:
+        said = {"action": "label", "label": "joy"}
+    said |= {"id": str(uuid.uuid4()), "slot": slot_veil(campaign, user).veil(slot.pk)}
+    return said | {"active_ms": 1500, "device": "desktop", "guideline_version": 1} | given

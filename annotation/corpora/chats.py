@@ -61,6 +61,11 @@ def _dialogue(record: dict[str, Any], split: str, file: str, line: int) -> Dialo
     source_id, utterances = record.get("dialogue_id"), record.get("utterances")
     if not isinstance(source_id, str) or not source_id:
         return "dialogue_id missing"
+    system = record["system"] if isinstance(record.get("system"), str) else ""
+    meta: dict[str, Any] = {key: record[key] for key in _META if isinstance(record.get(key), str)}
+    for text in (source_id, system, *meta.values()):
+        if reason := unusable_characters(text):
+            return reason
     if not isinstance(utterances, list):
         return "utterances is not a list"
     messages: list[Message] = []
@@ -75,12 +80,11 @@ def _dialogue(record: dict[str, Any], split: str, file: str, line: int) -> Dialo
         if reason := unusable_characters(text):
             return f"utterance {index + 1}: {reason}"
         shown = decode_entities(text)
-        messages.append(Message(role, text, shown, shown, str(utterance.get("turn_id", index))))
+        line_id = utterance.get("turn_id", index)
+        messages.append(Message(role, text, shown, shown, str(line_id if isinstance(line_id, int) else index)))
     turns, empty = merge_turns(messages)
     if not turns:
         return "the dialogue has no utterance with text"
-    meta: dict[str, Any] = {key: record[key] for key in _META if isinstance(record.get(key), str)}
     meta |= {"messages": len(messages) - empty, "empty_messages": empty}
     notes = (f"{empty} empty message{'s' if empty > 1 else ''} left out",) if empty else ()
-    system = record.get("system")
-    return Dialogue(source_id, split, turns, meta, system if isinstance(system, str) else "", file, line, notes)
+    return Dialogue(source_id, split, turns, meta, system, file, line, notes)

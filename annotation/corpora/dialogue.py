@@ -140,7 +140,7 @@ def unusable_characters(text: str) -> str:
 
 def clean_title(title: str) -> str:
     """Tidy a film title: percent escapes and HTML entities decoded, double blanks folded."""
-    return fold(html.unescape(unquote(title)))
+    return fold(html.unescape(unquote(title)).replace("\x00", "\ufffd"))
 
 
 def decode_entities(text: str) -> str:
@@ -151,14 +151,16 @@ def decode_entities(text: str) -> str:
 def repair_quotes(text: str) -> str:
     """Put `"` where INSPIRED writes QUOTATION_MARK, with a blank where the mark is glued to the outside word."""
     pieces = text.split("QUOTATION_MARK")
-    built = pieces[0]
+    built = [pieces[0]]
+    last = pieces[0][-1:]
     for count, piece in enumerate(pieces[1:]):
         # Marks come in pairs; a last one without a partner opens only if it is not glued to the word before it.
-        opens = count % 2 == 0 and (count + 2 < len(pieces) or not built[-1:].isalnum())
-        before = " " if opens and built[-1:].isalnum() else ""
+        opens = count % 2 == 0 and (count + 2 < len(pieces) or not last.isalnum())
+        before = " " if opens and last.isalnum() else ""
         after = " " if not opens and piece[:1].isalnum() else ""
-        built = f'{built}{before}"{after}{piece}'
-    return built
+        built.append(f'{before}"{after}{piece}')
+        last = piece[-1:] or '"'
+    return "".join(built)
 
 
 def repair_apostrophes(text: str) -> str:
@@ -167,12 +169,18 @@ def repair_apostrophes(text: str) -> str:
         return text
 
     def mend(match: re.Match[str]) -> str:
-        before, after = text[: match.start()][-1:], text[match.end() :][:1]
+        before, after = _around(match)
         if before.isalnum() and after.isalnum():
             return "'"
         return "-" if before.isspace() and after.isspace() else ""
 
     return _REPLACEMENT_RUN.sub(mend, text)
+
+
+def _around(match: re.Match[str]) -> tuple[str, str]:
+    """The characters before and after a match, empty at the ends of the text."""
+    start, end = match.span()
+    return match.string[max(start - 1, 0) : start], match.string[end : end + 1]
 
 
 def fill_titles(
@@ -194,9 +202,8 @@ def fill_titles(
         else:
             unknown.append(match[1])
         word = MASK if mask else title or match[0]
-        before = " " if text[: match.start()][-1:].isalnum() else ""
-        after = " " if text[match.end() :][:1].isalnum() else ""
-        return f"{before}{word}{after}"
+        before, after = _around(match)
+        return f"{' ' if before.isalnum() else ''}{word}{' ' if after.isalnum() else ''}"
 
     return _AT_ID.sub(put, text), tuple(dict.fromkeys(found)), tuple(unknown)
 

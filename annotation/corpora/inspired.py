@@ -109,7 +109,8 @@ def _closed(block: _Block, split: str, file: str) -> Dialogue | BadRow:
 def _add(block: _Block, record: dict[str, Any], line: int, titles: Titles) -> None:
     raw = record["text"]
     role = _ROLES.get(record["speaker"])
-    reason = unusable_characters(raw) or unusable_characters(block.source_id)
+    cells = (raw, block.source_id, str(record["utt_id"]), record["strategy"], *record["movies"])
+    reason = next(filter(None, map(unusable_characters, cells)), "")
     if role is None:
         reason = f"speaker is {record['speaker'][:40]!r}, expected RECOMMENDER or SEEKER"
     if reason:

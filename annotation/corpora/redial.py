@@ -73,6 +73,8 @@ def _dialogue(record: dict[str, Any], split: str, titles: Titles, file: str, lin
         return f"not a ReDial dialogue: {', '.join(missing)} missing"
     if not isinstance(record["messages"], list):
         return "messages is not a list"
+    if reason := unusable_characters(str(record["conversationId"])):
+        return reason
     seeker, recommender = record["initiatorWorkerId"], record["respondentWorkerId"]
     if seeker == recommender:
         return f"initiatorWorkerId and respondentWorkerId are the same ({seeker}), so the roles are unknown"
@@ -113,8 +115,10 @@ def _message(
     decoded = decode_entities(raw)
     shown, items, unknown = fill_titles(decoded, names)
     plain = fill_titles(decoded, names, mask=True)[0] if titles == "mask" else shown
-    source_id = message.get("messageId", message.get("turn_id", index))
-    return Message(role, raw, shown, plain, str(source_id), items), unknown
+    source_id = str(message.get("messageId", message.get("turn_id", index)))
+    if reason := unusable_characters(source_id):
+        return reason
+    return Message(role, raw, shown, plain, source_id, items), unknown
 
 
 def _titles(mentions: Any) -> dict[str, str]:

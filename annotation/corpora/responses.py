@@ -72,8 +72,8 @@ def _response(record: dict[str, Any], system: str, titles: Titles, file: str, li
         return "no system named: the row has none and none was given for the file"
     readable = record.get("response_readable")
     shown = readable if isinstance(readable, str) and readable.strip() else raw
-    reason = unusable_characters(raw) or unusable_characters(shown) or unusable_characters(name)
-    if reason:
+    asked = (str(record["dialogue_id"]), str(record.get("inspired_dialog_id", "")), str(record.get("dataset", "")))
+    if reason := next(filter(None, map(unusable_characters, (raw, shown, name, *asked))), ""):
         return reason
     keys = _keys(record)
     if isinstance(keys, str):
@@ -84,7 +84,7 @@ def _response(record: dict[str, Any], system: str, titles: Titles, file: str, li
     if titles == "mask":
         masked = fill_titles(repair_apostrophes(repair_quotes(decode_entities(raw))), {}, mask=True)[0]
         plain = _SLOT.sub(MASK, masked)
-    extra = {key: record[key] for key in _EXTRA if key in record}
+    extra = {key: record[key] for key in _EXTRA if _plain_value(record.get(key))}
     return Response(
         str(record["dialogue_id"]), position, name.strip(), raw, shown, fold(plain), keys, extra, file, line
     )
@@ -118,6 +118,12 @@ def _keys(record: dict[str, Any]) -> dict[str, Any] | str:
     if position is None and keys["join"] == "position":
         keys["join"] = "reference"
     return keys
+
+
+def _plain_value(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, (int, float)) for item in value)
+    return isinstance(value, (int, float)) or (isinstance(value, str) and not unusable_characters(value))
 
 
 def _whole_number(value: Any) -> int | None:

@@ -497,19 +497,27 @@ class _Systems:
         return bool(self._reference_name) and self.slug(name) == self._reference_name
 
     def slug(self, name: str) -> str:
-        """The slug of a name; a system already there under the exact title keeps its own."""
+        """The slug of a name. A system keeps the one it was first imported under, whatever its title is changed to."""
         if name not in self._slugs:
-            titled = models.System.objects.filter(title=name[:120]).values_list("name", flat=True).first()
-            plain = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower()[:70] or "system"
-            self._slugs[name] = titled or plain
+            known = models.System.objects.filter(details__imported_as=name[:120])
+            self._slugs[name] = known.values_list("name", flat=True).first() or self._new_slug(name)
         return self._slugs[name]
+
+    def _new_slug(self, name: str) -> str:
+        plain = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower()[:64] or "system"
+        taken = models.System.objects.filter(name=plain).values_list("details", flat=True).first()
+        # Another name that differs in signs only has it already, in the database or in this import.
+        if (taken is not None and "imported_as" in taken) or plain in self._slugs.values():
+            return f"{plain}-{records.text_digest(name)[:6]}"
+        return plain
 
     def named(self, name: str) -> int:
         """Primary key of the system of that name."""
         if name not in self._by_name:
             kind = "retrieval" if _RETRIEVAL.search(name) else "neural" if _NEURAL.search(name) else "llm"
             found, _ = models.System.objects.get_or_create(
-                name=self.slug(name), defaults={"title": name[:120], "kind": kind}
+                name=self.slug(name),
+                defaults={"title": name[:120], "kind": kind, "details": {"imported_as": name[:120]}},
             )
             self._by_name[name] = found.pk
         return self._by_name[name]

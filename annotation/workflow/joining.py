@@ -163,12 +163,12 @@ def _by_text(response: Response, turns: _Turns) -> int | str:
     reference = _pattern(response.keys.get("reference", ""))
     places = [said.position + 1 for said in turns.values() if said.role == "user"]
     if reference is not None:
-        places = [p for p in places if p in turns and reference.search(turns[p].loose)]
-        exact = [p for p in places if reference.fullmatch(turns[p].loose)]
+        places = [p for p in places if p in turns and _occurs(reference, turns[p].loose)]
+        exact = [p for p in places if _occurs(reference, turns[p].loose, whole=True)]
         places = exact or places
     if user is not None and (reference is None or len(places) > 1):
-        narrowed = [p for p in places if user.search(turns[p - 1].loose)]
-        places = [p for p in narrowed if user.fullmatch(turns[p - 1].loose)] or narrowed
+        narrowed = [p for p in places if _occurs(user, turns[p - 1].loose)]
+        places = [p for p in narrowed if _occurs(user, turns[p - 1].loose, whole=True)] or narrowed
     if len(places) == 1:
         return places[0]
     what = "reference text" if reference is not None else "user text"
@@ -178,7 +178,27 @@ def _by_text(response: Response, turns: _Turns) -> int | str:
     return f"the {what} occurs nowhere in dialogue {dialogue}"
 
 
-def _pattern(text: str) -> re.Pattern[str] | None:
-    """A pattern for the loose form of a text in which `[MOVIE_TITLE_0]` and its like stand for any words."""
-    pieces = [re.escape(loose(piece)) for piece in _PLACEHOLDER.split(repair_quotes(text))]
-    return re.compile(".*?".join(pieces)) if any(pieces) else None
+def _pattern(text: str) -> list[str] | None:
+    """The loose pieces of a text between placeholders (`[MOVIE_TITLE_0]` and its like); None if nothing is left."""
+    pieces = [loose(piece) for piece in _PLACEHOLDER.split(repair_quotes(text))]
+    return pieces if any(pieces) else None
+
+
+def _occurs(pieces: list[str], said: str, *, whole: bool = False) -> bool:
+    """Whether the pieces occur in their order, any words between them; `whole`: with nothing before the first or after
+    the last. Taking each piece as early as it comes finds an order if there is one, in linear time."""
+    if whole:
+        first, *rest = pieces
+        if not rest:
+            return said == first
+        *between, last = rest
+        if not said.startswith(first) or not said.endswith(last) or len(first) + len(last) > len(said):
+            return False
+        said, pieces = said[len(first) : len(said) - len(last)], between
+    start = 0
+    for piece in pieces:
+        found = said.find(piece, start)
+        if found < 0:
+            return False
+        start = found + len(piece)
+    return True

@@ -61,6 +61,13 @@ def test_an_id_becomes_its_title_or_the_mask_and_an_unknown_id_stays_and_is_name
     assert fill_titles("see @7 or @8", {"7": "Heat (1995)"}, mask=True)[0] == "see [NAME] or [NAME]"
 
 
+def test_hostile_repetition_is_read_in_linear_time() -> None:
+    # five seconds would be nothing for a quadratic reading of these; the whole test takes a fraction of one
+    assert repair_apostrophes("a\ufffd" * 300_000).count("'") == 299_999
+    assert repair_quotes("QUOTATION_MARK " * 100_000).count('"') == 100_000
+    assert len(fill_titles("@1 " * 300_000, {})[2]) == 300_000
+
+
 def test_texts_differing_in_case_space_or_composition_share_a_digest() -> None:
     assert text_digest("Caf\u00e9  NOIR") == text_digest("cafe\u0301 noir ")
     assert text_digest("cafe noir") != text_digest("caf\u00e9 noir")

@@ -67,6 +67,14 @@ def test_an_unreadable_row_takes_its_own_dialogue_along_and_no_other(
     assert bad[1].reason == f"dialogue {left_out} left out: line {line} could not be read"
 
 
+def test_a_nul_in_any_kept_cell_is_reported(write: Write, inspired_text: Text) -> None:
+    # a NUL near the beginning would make the whole file a binary one
+    rows = (("z", "1", "SEEKER", "long " * 1000, ""), ("a", "1", "SEEKER", "hi", "He\x00at"))
+    _, bad = read_inspired(write("a.tsv", inspired_text(*rows)))
+    assert isinstance(bad, BadRow)
+    assert "NUL" in bad.reason
+
+
 def test_rows_of_a_dialogue_that_do_not_stand_together_are_reported(write: Write, inspired_text: Text) -> None:
     rows = list(
         read_inspired(

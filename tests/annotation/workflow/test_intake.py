@@ -257,6 +257,15 @@ def test_a_dialogue_in_two_data_sets_must_be_named(write: Write) -> None:
         import_responses(path, dataset="nowhere")
 
 
+@pytest.mark.usefixtures("two_dialogues")
+def test_names_that_differ_in_signs_only_are_two_systems_and_a_new_title_changes_nothing(write: Write) -> None:
+    path = write("r.jsonl", answer(1, 1, system="GPT 4"), answer(1, 1, "Other words.", system="GPT-4"))
+    assert import_responses(path).kept == 2
+    System.objects.filter(title="GPT 4").update(title="The fourth")
+    assert import_responses(path).unchanged == 2
+    assert System.objects.filter(is_reference=False).count() == 2
+
+
 def test_a_reference_text_with_placeholders_finds_its_turn(write: Write) -> None:
     import_dialogues(
         write("a.jsonl", record(1, "hello", "Seen Heat?", "yes!", "And Heat 2, then?", "no")), dataset="redial"

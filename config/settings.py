@@ -347,7 +347,12 @@ LOGGING = {
     "loggers": {"annotation": {"level": "INFO"}, "axes": {"level": "WARNING"}},
 }
 
+
 # Admin ------------------------------------------------------------------------------------------------------------
+def admin_link(title: str, icon: str, model: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:annotation_{model}_changelist")}
+
+
 UNFOLD = {
     "SITE_TITLE": "Attune",
     "SITE_HEADER": "Attune",
@@ -357,4 +362,62 @@ UNFOLD = {
     "STYLES": [lambda request: static("annotation/admin.css")],
     "SCRIPTS": [lambda request: static("annotation/admin.js")],
     "SHOW_VIEW_ON_SITE": False,
+    # The accent of the workbench, so that both feel like one product.
+    "COLORS": {
+        "primary": {
+            "50": "242 247 251",
+            "100": "226 236 245",
+            "200": "196 217 234",
+            "300": "156 195 228",
+            "400": "105 158 201",
+            "500": "66 120 165",
+            "600": "43 81 112",
+            "700": "37 70 97",
+            "800": "32 59 81",
+            "900": "28 49 67",
+            "950": "17 31 44",
+        }
+    },
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "items": [
+                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    admin_link("Jobs", "pending_actions", "job"),
+                    admin_link("Reports", "summarize", "reportrun"),
+                ]
+            },
+            {
+                "title": "Corpus",
+                "items": [
+                    admin_link("Data sets", "library_books", "dataset"),
+                    admin_link("Systems", "smart_toy", "system"),
+                    admin_link("Dialogues", "forum", "dialogue"),
+                    admin_link("Responses", "chat_bubble", "response"),
+                    admin_link("Imports", "upload_file", "importrun"),
+                    admin_link("Classifiers", "label", "classifier"),
+                ],
+            },
+            {
+                "title": "Campaigns",
+                "items": [
+                    admin_link("Campaigns", "fact_check", "campaign"),
+                    admin_link("Items", "list", "item"),
+                    admin_link("Assignments", "assignment_ind", "slot"),
+                    admin_link("Judgments", "how_to_vote", "judgment"),
+                    admin_link("Adjudications", "gavel", "adjudication"),
+                ],
+            },
+            {
+                "title": "People",
+                "items": [
+                    admin_link("Accounts", "person", "user"),
+                    admin_link("Memberships", "group", "membership"),
+                    admin_link("Invitations", "mail", "invitation"),
+                    admin_link("Audit log", "history", "auditevent"),
+                ],
+            },
+        ],
+    },
 }

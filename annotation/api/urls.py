@@ -25,7 +25,11 @@ urlpatterns = [
     path("campaigns/<slug:campaign>/state/", research.CampaignStateApi.as_view(), name="api_campaign_state"),
     path("campaigns/<slug:campaign>/agreement/", research.AgreementApi.as_view(), name="api_agreement"),
     path("campaigns/<slug:campaign>/export/<slug:table>/", research.ExportApi.as_view(), name="api_export"),
-    path("campaigns/<slug:campaign>/interchange/<slug:tool>/", research.InterchangeApi.as_view(), name="api_interchange"),
+    path(
+        "campaigns/<slug:campaign>/interchange/<slug:tool>/",
+        research.InterchangeApi.as_view(),
+        name="api_interchange",
+    ),
     path("codebook/", research.CodebookApi.as_view(), name="api_codebook"),
     path("corpus/", research.CorpusApi.as_view(), name="api_corpus"),
     path("reports/", research.ReportListApi.as_view(), name="api_reports"),

@@ -1,0 +1,606 @@
+"""Sections 7 and 8 of the report: how far the labels can be trusted, and what people's ratings go with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from evaluation import counts as ct
+from evaluation.agreement import Agreement, agreement
+from evaluation.anchoring import Anchoring, anchoring_effect
+from evaluation.counts import emotion_codes
+from evaluation.emotions import EMOTIONS
+from evaluation.groups import MetricOptions
+from evaluation.intervals import Estimate, cluster_codes
+from evaluation.label_table import AgreementOptions
+from evaluation.ratings import FLAGS, Association, associations, by_emotion, distribution, wording
+from evaluation.report_model import Cell, Column, FigureSpec, Section, Table, warnings_of
+from evaluation.validation import Validation, validate
+
+ROLES: Final = (("user", "user utterance"), ("response", "system response"), ("reference", "reference response"))
+COEFFICIENTS: Final = (
+    ("percent_agreement", "Percent agreement"),
+    ("krippendorff_alpha", "Krippendorff's alpha"),
+    ("fleiss_kappa", "Fleiss' kappa"),
+    ("cohen_kappa", "Cohen's kappa"),
+    ("gwet_ac1", "Gwet's AC1"),
+)
+FLAG_WORDS: Final = {"aligned_exact": "exact match", "aligned_coarse": "coarse match"}
+SENSITIVITY_WORDS: Final = {
+    "within_context": "within contexts, two responses or more to the same turn",
+    "mixed_crossed": "crossed linear mixed model",
+    "mixed_nested": "nested linear mixed model",
+    "proportional_odds": "proportional odds (log odds ratio)",
+}
+
+
+# --- 7. reliability --------------------------------------------------------------------------------------------------
+
+
+def reliability(
+    turns: pd.DataFrame,
+    judgments: pd.DataFrame,
+    options: MetricOptions,
+    *,
+    arms: str,
+    replicates: int,
+    seed: int,
+) -> Section:
+    """Give section 7: human-human and classifier-human agreement, calibration and the effect of the shown label."""
+    chosen = AgreementOptions(
+        labels=EMOTIONS,
+        arms="hidden" if arms == "independent" else "all",
+        replicates=replicates,
+        seed=seed,
+        confidence=options.confidence,
+    )
+    tables, warnings = _human_tables(judgments, chosen)
+    validations = _validations(turns, options, replicates, seed)
+    tables += _validation_tables(validations)
+    for (role, _, _), found in validations.items():
+        warnings += [f"Validation, {role}: {text}" for text in found.warnings if "No utterance has both" not in text]
+    figures = _validation_figures(validations)
+    anchoring = _anchoring(judgments, replicates, seed, options.confidence)
+    if anchoring is not None:
+        tables.append(_anchoring_table(anchoring))
+        warnings += list(anchoring.warnings)
+    if not len(judgments) and not validations:
+        warnings.append("No human label has been given: the reliability of these labels is unknown.")
+    caption = (
+        "How well the annotators agree with each other, and the classifier with them. Agreement among people is the "
+        "ceiling: a classifier cannot be expected to agree with them more than they do. 1 is perfect; 0 is no better "
+        "than chance for alpha, kappa and AC1. Words for the size of a coefficient are given for the lower bound of "
+        "its interval only."
+    )
+    return Section("reliability", 7, "Reliability", caption, tuple(tables), tuple(figures), warnings_of(warnings))
+
+
+def _human_tables(judgments: pd.DataFrame, options: AgreementOptions) -> tuple[list[Table], list[str]]:
+    if not len(judgments):
+        return [], []
+    rows: list[dict[str, Cell]] = []
+    per_label: list[dict[str, Cell]] = []
+    for words, part in _slices(judgments):
+        found = agreement(part, options)
+        rows.append(_agreement_row(words, found))
+        if words == "all":
+            per_label = [
+                {"emotion": label, **{name: values.get(name) for name in ("prevalence", "alpha", "kappa", "ac1",
+                                                                         "specific_agreement")}}
+                for label, values in found.per_label.items()
+            ]  # fmt: skip
+            annotators = _annotator_rows(found)
+    main = Table(
+        "agreement",
+        "Agreement of annotators",
+        (
+            Column("part", "Judgments"),
+            Column("items", "Items", "count"),
+            Column("annotators", "Annotators", "count"),
+            *(Column(key, title, "number", direction="higher is more agreement") for key, title in COEFFICIENTS),
+            Column("band", "Alpha, lower bound"),
+        ),
+        tuple(rows),
+        "Computed on the independent first labels, before adjudication; labels given with the classifier's label in "
+        "sight are left out unless the report says otherwise. Cohen's kappa is for two annotators.",
+    )
+    tables = [main]
+    if per_label:
+        keys = [key for key in per_label[0] if key != "emotion" and any(row[key] is not None for row in per_label)]
+        titles = {"prevalence": "Share of labels", "alpha": "Alpha", "kappa": "Kappa", "ac1": "AC1"}
+        columns = (
+            Column("emotion", "Emotion"),
+            *(Column(key, titles.get(key, key.replace("_", " ").capitalize()), "number") for key in keys),
+        )
+        tables.append(
+            Table("agreement-labels", "Agreement by emotion, one against the rest", columns, tuple(per_label))
+        )
+    if annotators:
+        columns = (
+            Column("annotator", "Annotator"),
+            Column("labels", "Labels", "count"),
+            *(Column(key, f"{key.capitalize()} with the others' majority", "number") for key in ("percent", "cohen")),
+        )
+        tables.append(Table("agreement-annotators", "Each annotator against the others", columns, tuple(annotators)))
+    return tables, []
+
+
+def _slices(judgments: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Give all judgments, then by role, data set and system, those with more than one value."""
+    parts = [("all", judgments)]
+    for column in ("kind", "dataset", "system"):
+        if column not in judgments:
+            continue
+        values = sorted(str(value) for value in judgments[column].dropna().unique())
+        if len(values) > 1 or (column == "system" and values):
+            parts += [(f"{column}: {value}", judgments[judgments[column].astype(str) == value]) for value in values]
+    return parts
+
+
+def _agreement_row(words: str, found: Agreement) -> dict[str, Cell]:
+    row: dict[str, Cell] = {
+        "part": words,
+        "items": _fact(found, "n_items"),
+        "annotators": _fact(found, "n_annotators"),
+    }
+    row |= {key: found.coefficients.get(key) for key, _ in COEFFICIENTS}
+    bands = found.bands.get("krippendorff_alpha", {})
+    row["band"] = "; ".join(f"{value} ({name})" for name, value in sorted(bands.items())) or None
+    return row
+
+
+def _fact(found: Agreement, name: str) -> int | None:
+    value = found.facts.get(name)
+    return int(value) if isinstance(value, int | np.integer) else None
+
+
+def _annotator_rows(found: Agreement) -> list[dict[str, Cell]]:
+    return [
+        {
+            "annotator": one.annotator,
+            "labels": int(sum(one.labels.values())),
+            "percent": one.values.get("percent"),
+            "cohen": one.values.get("cohen"),
+        }
+        for one in found.annotators
+    ]
+
+
+Key = tuple[str, str, str]
+
+
+def _validations(turns: pd.DataFrame, options: MetricOptions, replicates: int, seed: int) -> dict[Key, Validation]:
+    """Validate each role, all data sets together and one by one, and responses of each system."""
+    found: dict[Key, Validation] = {}
+    for role, _ in ROLES:
+        part = _role_rows(turns, role)
+        if not len(part) or part[f"{role}_verified"].isna().all():
+            continue
+        slices: list[tuple[str, str, pd.DataFrame]] = [("all", "all", part)]
+        datasets = sorted(part["dataset"].unique())
+        if len(datasets) > 1:
+            slices += [(name, "all", part[part["dataset"] == name]) for name in datasets]
+        if role == "response":
+            for system in sorted(part["system"].unique()):
+                slices.append(("all", system, part[part["system"] == system]))
+        for dataset, system, rows in slices:
+            if rows[f"{role}_verified"].notna().any():
+                found[role, dataset, system] = _validate(rows, role, dataset, system, options, replicates, seed)
+    return found
+
+
+def _role_rows(turns: pd.DataFrame, role: str) -> pd.DataFrame:
+    """Give one row per text of a role: a user utterance and a reference stand once per turn, not once per system."""
+    if f"{role}_verified" not in turns:
+        return turns.iloc[:0]
+    table = turns.assign(dataset=turns["dataset"].fillna("").astype(str))
+    reference = table["is_reference_row"]
+    if role == "response":
+        return table[~reference]
+    return table.drop_duplicates(["dataset", "dialogue", "turn"])
+
+
+def _validate(
+    rows: pd.DataFrame, role: str, dataset: str, system: str, options: MetricOptions, replicates: int, seed: int
+) -> Validation:
+    human = emotion_codes(rows[f"{role}_verified"].astype(object))
+    machine = emotion_codes(rows[f"{role}_label"].astype(object))
+    weights = None
+    if "inclusion_probability" in rows and rows["inclusion_probability"].notna().any():
+        chance = rows["inclusion_probability"].to_numpy(dtype=float)
+        human = np.where(np.isfinite(chance), human, -1).astype(np.int8)
+        weights = np.where(np.isfinite(chance), 1 / np.where(np.isfinite(chance), chance, 1.0), 1.0)
+    confidences = None
+    if f"{role}_confidence" in rows:
+        confidences = pd.to_numeric(rows[f"{role}_confidence"], errors="coerce").to_numpy(dtype=float)
+    codes, _ = cluster_codes(rows["dataset"], rows["dialogue"])
+    return validate(
+        human,
+        machine,
+        machine,
+        dialogues=codes,
+        weights=weights,
+        confidences=confidences,
+        macro_f1=options.macro_f1,
+        target=options.target,
+        replicates=replicates,
+        seed=seed,
+        name=f"validation/{role}/{dataset}/{system}",
+        confidence=options.confidence,
+    )
+
+
+def _role_words(role: str) -> str:
+    return dict(ROLES)[role]
+
+
+def _validation_tables(validations: Mapping[Key, Validation]) -> list[Table]:
+    if not validations:
+        return []
+    overall: list[dict[str, Cell]] = []
+    by_label: list[dict[str, Cell]] = []
+    matrix: list[dict[str, Cell]] = []
+    for (role, dataset, system), found in validations.items():
+        place: dict[str, Cell] = {"role": _role_words(role), "dataset": dataset, "system": system}
+        kept = ("accuracy", "cohen_kappa", "macro_f1", "ece")
+        overall.append(place | {key: found.estimates.get(key) for key in kept})
+        if (dataset, system) != ("all", "all"):
+            continue
+        for code, emotion in enumerate(EMOTIONS):
+            scores = {key: found.estimates[f"{key}:{emotion}"] for key in ("prevalence", "precision", "recall", "f1")}
+            by_label.append({"role": _role_words(role), "emotion": emotion, **scores})
+            counts: dict[str, Cell] = {e: int(found.counts[code, c]) for c, e in enumerate(EMOTIONS)}
+            matrix.append({"role": _role_words(role), "emotion": emotion, "n": int(found.counts[code].sum()), **counts})
+    text = Column("role", "Text")
+    return [
+        Table(
+            "validation",
+            "Classifier against human labels",
+            (
+                text,
+                Column("dataset", "Data set"),
+                Column("system", "System"),
+                Column("accuracy", "Accuracy", "number", direction="higher is better"),
+                Column("cohen_kappa", "Cohen's kappa", "number", direction="higher is better"),
+                Column("macro_f1", "Macro-F1", "number", direction="higher is better"),
+                Column("ece", "Calibration error (ECE)", "number", direction="lower is better"),
+            ),
+            tuple(overall),
+            "Post-stratified by predicted label, so that a sample with more rare emotions still speaks for the corpus; "
+            "n is the number of verified texts. The paper verified 150 user utterances and no response.",
+        ),
+        Table(
+            "validation-labels",
+            "Classifier against human labels, by emotion",
+            (
+                text,
+                Column("emotion", "Emotion"),
+                Column("prevalence", "Prevalence by human labels", "number"),
+                Column("precision", "Precision", "number"),
+                Column("recall", "Recall", "number"),
+                Column("f1", "F1", "number"),
+            ),
+            tuple(by_label),
+        ),
+        Table(
+            "validation-matrix",
+            "Misclassification: human label (rows) against classifier label (columns) of the same text",
+            (
+                text,
+                Column("emotion", "Human label"),
+                Column("n", "Texts", "count"),
+                *(Column(e, e, "count") for e in EMOTIONS),
+            ),
+            tuple(matrix),
+            "Counts of verified texts, as drawn.",
+        ),
+    ]
+
+
+def _validation_figures(validations: Mapping[Key, Validation]) -> list[FigureSpec]:
+    whole = {
+        role: found for (role, dataset, system), found in validations.items() if (dataset, system) == ("all", "all")
+    }
+    figures = []
+    panels = [
+        {
+            "title": _role_words(role),
+            "rows": list(EMOTIONS),
+            "columns": list(EMOTIONS),
+            "values": ct.normalised(found.joint),
+            "counts": found.counts,
+        }
+        for role, found in whole.items()
+    ]
+    if panels:
+        figures.append(
+            FigureSpec(
+                "validation-matrix",
+                "heatmap",
+                "Misclassification: human against classifier labels",
+                "Heat maps of the human label (rows) against the classifier's label (columns) of the same text, for "
+                f"{', '.join(str(panel['title']) for panel in panels)}; counts are in the table.",
+                {"panels": panels, "row_title": "human label (n)", "column_title": "classifier label"},
+                "Cells are percent of the row, post-stratified to the corpus.",
+            )
+        )
+    curves = [
+        {
+            "title": _role_words(role),
+            "points": [{"confidence": sure, "accuracy": right, "n": n} for _, _, sure, right, n in found.reliability],
+        }
+        for role, found in whole.items()
+        if found.reliability
+    ]
+    if curves:
+        figures.append(
+            FigureSpec(
+                "calibration",
+                "reliability",
+                "Calibration of the classifier",
+                "Points of mean confidence against the share verified as right, in ten bins; on the diagonal the "
+                "classifier is as sure as it is right.",
+                {"panels": curves},
+                "Below the diagonal the classifier is surer than it should be.",
+            )
+        )
+    return figures
+
+
+def _anchoring(judgments: pd.DataFrame, replicates: int, seed: int, confidence: float) -> Anchoring | None:
+    if (
+        "arm" not in judgments
+        or "prelabel" not in judgments
+        or not {"shown", "hidden"} <= set(judgments["arm"].dropna())
+    ):
+        return None
+    return anchoring_effect(judgments, replicates=replicates, seed=seed, confidence=confidence)
+
+
+def _anchoring_table(found: Anchoring) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {"what": "effect on these annotators", "effect": found.effect},
+        {"what": "effect on annotators like these", "effect": found.future},
+        {"what": "check: dialogues resampled", "effect": found.dialogue_check},
+        {"what": "check: log odds ratio", "effect": found.logit},
+    ]
+    rows += [{"what": f"stratum: {name}", "effect": estimate} for name, estimate in found.by_stratum.items()]
+    return Table(
+        "anchoring",
+        "Effect of showing the classifier's label",
+        (Column("what", "Effect"), Column("effect", "Agreement with the classifier, shown - hidden", "number")),
+        tuple(rows),
+        "Assignments were randomised. A positive effect means that seeing the label made annotators agree with it "
+        "more; estimates use the hidden arm unless the report says otherwise.",
+    )
+
+
+# --- 8. ratings ------------------------------------------------------------------------------------------------------
+
+
+def quality(
+    ratings: pd.DataFrame,
+    *,
+    randomised: bool,
+    scale: tuple[int, int],
+    replicates: int,
+    seed: int,
+    confidence: float,
+    sensitivity: bool,
+) -> Section:
+    """Give section 8: whether alignment goes with people's ratings (RQ5)."""
+    word = wording(randomised)
+    caption = (
+        f"Whether aligned responses are rated better: an {word} between alignment by human labels and ratings, "
+        "adjusted for the user's emotion, the system and the annotator. A positive difference means that aligned turns "
+        "were rated higher, in points of the scale."
+    )
+    if not randomised:
+        caption += (
+            " The responses were not assigned to turns at random, so this does not show that alignment is the cause."
+        )
+    title = "Alignment and perceived quality"
+    if not len(ratings):
+        warning = "No rating has been given: whether alignment goes with quality cannot be said from these data."
+        return Section("quality", 8, title, caption, (), (), (warning,))
+    flags = [flag for flag in FLAGS if flag in ratings and ratings[flag].notna().any()]
+    tables = [_distribution_table(ratings, scale), _rating_agreement(ratings, scale, replicates, seed, confidence)]
+    if not flags:
+        warning = "No rated turn has human labels on both sides: aligned and misaligned turns cannot be told apart."
+        return Section("quality", 8, title, caption, tuple(tables), (), (warning,))
+    found = associations(
+        ratings, flags=flags, replicates=replicates, seed=seed, confidence=confidence, sensitivity=sensitivity
+    )
+    tables += [_association_table(found, word), _sensitivity_table(found)]
+    emotions = by_emotion(ratings, flags[0], confidence=confidence)
+    if emotions:
+        tables.append(_emotion_table(emotions, flags[0]))
+    return Section("quality", 8, title, caption, tuple(tables), tuple(_forests(found, emotions, word)))
+
+
+def _distribution_table(ratings: pd.DataFrame, scale: tuple[int, int]) -> Table:
+    counted = distribution(ratings, scale)
+    points = range(scale[0], scale[1] + 1)
+    rows: list[dict[str, Cell]] = []
+    for (outcome, flag, state), part in counted.groupby(["outcome", "flag", "aligned"], sort=False):
+        counts = dict(zip(part["value"], part["count"], strict=True))
+        rows.append(
+            {
+                "outcome": str(outcome),
+                "flag": FLAG_WORDS.get(str(flag), ""),
+                "state": str(state),
+                "n": int(part["count"].sum()),
+                **{f"v{point}": int(counts.get(point, 0)) for point in points},
+            }
+        )
+    return Table(
+        "rating-distribution",
+        "Ratings of aligned and misaligned turns",
+        (
+            Column("outcome", "Outcome"),
+            Column("flag", "Alignment"),
+            Column("state", "Turns"),
+            Column("n", "Ratings", "count"),
+            *(Column(f"v{point}", str(point), "count") for point in points),
+        ),
+        tuple(rows),
+        f"Counts of ratings from {scale[0]} (lowest) to {scale[1]} (highest).",
+    )
+
+
+def _rating_agreement(
+    ratings: pd.DataFrame, scale: tuple[int, int], replicates: int, seed: int, confidence: float
+) -> Table:
+    labels = tuple(str(point) for point in range(scale[0], scale[1] + 1))
+    rows: list[dict[str, Cell]] = []
+    for outcome, part in ratings[ratings["value"].notna()].groupby("outcome", sort=True):
+        label = part["value"].astype(int).astype(str)
+        items = part[["item", "annotator", "dialogue"]].assign(label=label.to_numpy())
+        options = AgreementOptions(
+            labels=labels, level="ordinal", weights="quadratic", replicates=replicates, seed=seed, confidence=confidence
+        )
+        found = agreement(items, options)
+        rows.append(
+            {
+                "outcome": str(outcome),
+                "items": _fact(found, "n_items"),
+                "annotators": _fact(found, "n_annotators"),
+                "alpha": found.coefficients.get("krippendorff_alpha"),
+                "ac2": found.coefficients.get("gwet_ac2", found.coefficients.get("gwet_ac1")),
+            }
+        )
+    return Table(
+        "rating-agreement",
+        "Agreement of raters",
+        (
+            Column("outcome", "Outcome"),
+            Column("items", "Items", "count"),
+            Column("annotators", "Raters", "count"),
+            Column("alpha", "Krippendorff's alpha, ordinal", "number"),
+            Column("ac2", "Gwet's AC2, quadratic", "number"),
+        ),
+        tuple(rows),
+        "1 is perfect, 0 no better than chance. Where raters hardly agree, a difference between turns is hard to see.",
+    )
+
+
+def _association_table(found: Sequence[Association], word: str) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "outcome": one.outcome,
+            "flag": FLAG_WORDS.get(one.flag, one.flag),
+            "turns": one.turns,
+            "annotators": one.annotators,
+            "aligned": one.aligned,
+            "misaligned": one.misaligned,
+            "difference": one.difference,
+            "p": one.p,
+            "p_holm": one.p_holm,
+            "delta": one.cliffs_delta,
+            "detectable": one.detectable,
+        }
+        for one in found
+    ]
+    return Table(
+        "quality",
+        f"Alignment and ratings: adjusted {word}",
+        (
+            Column("outcome", "Outcome"),
+            Column("flag", "Alignment"),
+            Column("turns", "Responses", "count"),
+            Column("annotators", "Raters", "count"),
+            Column("aligned", "Mean, aligned", "number"),
+            Column("misaligned", "Mean, misaligned", "number"),
+            Column("difference", "Adjusted difference, points", "number", direction="positive: aligned rated higher"),
+            Column("p", "p", "p"),
+            Column("p_holm", "p, Holm", "p"),
+            Column("delta", "Cliff's delta", "number", direction="positive: aligned rated higher"),
+            Column("detectable", "Detectable difference", "number"),
+        ),
+        tuple(rows),
+        "Least squares with user emotion, system and annotator; standard errors clustered by dialogue (CR1, t(D - 1)). "
+        "Holm adjusts over all rows. A difference below the detectable one may well be missed.",
+    )
+
+
+def _sensitivity_table(found: Sequence[Association]) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "outcome": one.outcome,
+            "flag": FLAG_WORDS.get(one.flag, one.flag),
+            "model": SENSITIVITY_WORDS.get(name, name),
+            "estimate": estimate,
+        }
+        for one in found
+        for name, estimate in one.sensitivity.items()
+    ]
+    return Table(
+        "quality-sensitivity",
+        "The same difference by other models",
+        (
+            Column("outcome", "Outcome"),
+            Column("flag", "Alignment"),
+            Column("model", "Model"),
+            Column("estimate", "Aligned - misaligned", "number"),
+        ),
+        tuple(rows),
+        "Points of the scale; log odds for proportional odds. They stand beside the primary estimate.",
+    )
+
+
+def _emotion_table(found: Sequence[tuple[str, str, Estimate]], flag: str) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {"outcome": outcome, "emotion": emotion, "estimate": estimate} for outcome, emotion, estimate in found
+    ]
+    return Table(
+        "quality-emotions",
+        f"By the user's emotion ({FLAG_WORDS.get(flag, flag)}; exploratory)",
+        (
+            Column("outcome", "Outcome"),
+            Column("emotion", "User emotion"),
+            Column("estimate", "Adjusted difference, points", "number"),
+        ),
+        tuple(rows),
+        "Exploratory: not adjusted for the number of comparisons.",
+    )
+
+
+def _forests(
+    found: Sequence[Association], emotions: Sequence[tuple[str, str, Estimate]], word: str
+) -> list[FigureSpec]:
+    rows: list[dict[str, Any]] = [
+        {
+            "label": f"{one.outcome}, {FLAG_WORDS.get(one.flag, one.flag)}",
+            "estimate": one.difference,
+            "group": one.flag,
+        }
+        for one in found
+    ]
+    figures = [
+        FigureSpec(
+            "quality",
+            "forest",
+            f"Alignment and ratings: adjusted {word}",
+            "Adjusted differences in rating between aligned and misaligned turns with intervals; right of 0 aligned "
+            "turns were rated higher. Numbers are in the table.",
+            {"rows": rows, "x_title": "aligned - misaligned, points", "zero": 0.0},
+        )
+    ]
+    exploratory = [
+        {"label": f"{outcome}, {emotion}", "estimate": estimate, "group": outcome}
+        for outcome, emotion, estimate in emotions
+    ]
+    if exploratory:
+        figures.append(
+            FigureSpec(
+                "quality-emotions",
+                "forest",
+                "By the user's emotion (exploratory)",
+                "Adjusted differences within each user emotion; exploratory, not adjusted for their number.",
+                {"rows": exploratory, "x_title": "aligned - misaligned, points", "zero": 0.0},
+            )
+        )
+    return figures

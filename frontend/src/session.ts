@@ -179,10 +179,10 @@ export function reduce(state: Session, event: Happening): Session {
       const slot = String(event.item.slot)
       const trail = [...state.trail.filter((past) => String(past.item.slot) !== slot), { item: event.item, judgment: event.judgment }]
       const ahead = state.ahead.filter((item) => String(item.slot) !== slot)
-      return { ...fresh(state), ahead, trail: trail.slice(-TRAIL_LENGTH), reopened: null, past: null }
+      return { ...fresh(state), ahead, trail: trail.slice(-TRAIL_LENGTH), reopened: null, past: null, pending: state.pending + 1 }
     }
     case 'decided':
-      return { ...fresh(state), reopened: null, decided: { judgment: event.judgment, item: event.item, comments: null }, ahead: state.ahead.filter((item) => String(item.slot) !== String(event.item.slot)) }
+      return { ...fresh(state), pending: state.pending + 1, reopened: null, decided: { judgment: event.judgment, item: event.item, comments: null }, ahead: state.ahead.filter((item) => String(item.slot) !== String(event.item.slot)) }
     case 'comments':
       return state.decided?.judgment.id === event.id ? { ...state, decided: { ...state.decided, comments: event.comments } } : state
     case 'next': {

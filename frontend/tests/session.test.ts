@@ -14,6 +14,7 @@ test('an answer brings the next item and remembers the last', () => {
   const after = answered(working('verify', [item(1), item(2)]), 'a', 'joy')
   expect(current(after)?.slot).toBe(2)
   expect(after.trail.map((past) => past.judgment.label)).toEqual(['joy'])
+  expect(after.pending).toBe(1)
 })
 
 test('a judgment carries what was said and nothing of a draft that was not', () => {

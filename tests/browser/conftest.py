@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,12 @@ def built() -> None:
 
 
 @pytest.fixture
-def visit(live_server: Any, new_context: Any) -> Iterator[Callable[..., Page]]:
+def visit(live_server: Any, new_context: Any) -> Callable[..., Page]:
     """Open the site as a person, in a browser of her own: `visit(ada, "/")`."""
-    contexts: list[BrowserContext] = []
 
     def opened(user: User | None, path: str = "/", **options: Any) -> Page:
         context: BrowserContext = new_context(base_url=live_server.url, **options)
         context.set_default_timeout(PATIENCE_MS)
-        contexts.append(context)
         if user is not None:
             client = Client()
             client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
@@ -62,6 +60,4 @@ def visit(live_server: Any, new_context: Any) -> Iterator[Callable[..., Page]]:
         page.goto(path)
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
+    return opened

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { ComponentChildren } from 'preact'
 import { COMMANDS, canRemap, keysOf, refuseKey } from '../commands'
 import type { Command, Group } from '../commands'
@@ -69,7 +69,7 @@ function Keys({ desk }: { desk: Desk }) {
   const keymap = state.briefing?.keymap ?? {}
   const name = (command: Command): string => t(command.title, { detail: command.detail?.(state) ?? '' })
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!waiting) return
     const listen = (event: KeyboardEvent): void => {
       event.preventDefault()

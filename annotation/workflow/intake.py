@@ -25,6 +25,7 @@ from annotation.corpora import dialogue as records
 from annotation.corpora.opening import Corpus, Format
 from annotation.workflow.insertion import insert_rows
 from annotation.workflow.joining import Place, place_responses
+from annotation.workflow.systems import Systems
 
 OnBadRow = Literal["skip", "abort"]
 Progress = Callable[[int], None]
@@ -34,8 +35,6 @@ KEPT_PROBLEMS: Final = 1000
 _ATTEMPTS: Final = 4
 _TITLES: Final = {"redial": "ReDial", "inspired": "INSPIRED", "crsarena": "CRSArena-Dial", "redial70": "ReDial (70)"}
 _SLUG: Final = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-_NEURAL: Final = re.compile(r"kgsf|kbrd|revcore|unicrs|barcor|deepcrs", re.IGNORECASE)
-_RETRIEVAL: Final = re.compile(r"\bc?rb-?crs", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ def import_dialogues(
             target, _ = models.Dataset.objects.get_or_create(
                 name=dataset, defaults={"title": _TITLES.get(dataset, dataset)}
             )
-        systems = _Systems()
+        systems = Systems()
         for chunk in _chunks(corpus.rows, report):
             dialogues = [row for row in chunk if isinstance(row, records.Dialogue)]
             responses = [row for row in chunk if isinstance(row, records.Response)]
@@ -172,7 +171,7 @@ def import_responses(
 
     def run(corpus: Corpus, report: ImportReport, write: bool) -> None:
         report.dataset = dataset or ""
-        systems = _Systems()
+        systems = Systems()
         for chunk in _chunks(corpus.rows, report):
             responses = [row for row in chunk if isinstance(row, records.Response)]
             _save_responses(responses, target, systems, report, write)
@@ -252,7 +251,7 @@ def _chunks(
 def _save_dialogues(
     chunk: Sequence[records.Dialogue],
     dataset: models.Dataset | None,
-    systems: _Systems,
+    systems: Systems,
     report: ImportReport,
     write: bool,
 ) -> None:
@@ -271,6 +270,9 @@ def _save_dialogues(
         if not write or not fresh:
             break
         assert dataset is not None
+        # Systems are made outside: one made in a transaction that is rolled back would be remembered and not be there.
+        for dialogue in fresh:
+            systems.named(dialogue.recommender) if dialogue.recommender else systems.reference()
         try:
             with transaction.atomic():
                 created = _create(fresh, dataset, digests, systems)
@@ -305,7 +307,7 @@ def _known(dataset: models.Dataset | None, dialogues: Sequence[records.Dialogue]
 
 
 def _create(
-    dialogues: Sequence[records.Dialogue], dataset: models.Dataset, digests: dict[str, str], systems: _Systems
+    dialogues: Sequence[records.Dialogue], dataset: models.Dataset, digests: dict[str, str], systems: Systems
 ) -> Counter[str]:
     """Write whole dialogues: texts, utterances, turns, and the responses their recommender gave."""
     insert_rows(
@@ -372,7 +374,7 @@ def _save_texts(plains: Iterable[str]) -> dict[str, str]:
 def _save_responses(
     chunk: Sequence[records.Response],
     dataset: models.Dataset | None,
-    systems: _Systems,
+    systems: Systems,
     report: ImportReport,
     write: bool,
 ) -> None:
@@ -391,6 +393,8 @@ def _save_responses(
         outcome = _sort_out(placed, systems)
         if not write:
             break
+        for response, _ in outcome.fresh:
+            systems.named(response.system)
         try:
             with transaction.atomic():
                 report.created.update(_create_responses(outcome.fresh, systems))
@@ -411,7 +415,7 @@ class _Outcome:
     unchanged: int = 0
 
 
-def _sort_out(placed: Sequence[tuple[records.Response, Place]], systems: _Systems) -> _Outcome:
+def _sort_out(placed: Sequence[tuple[records.Response, Place]], systems: Systems) -> _Outcome:
     """Part the responses into new, known with the same text, and known with another."""
     names = sorted({response.system for response, _ in placed})
     slugs = {name: systems.slug(name) for name in names}
@@ -437,7 +441,7 @@ def _sort_out(placed: Sequence[tuple[records.Response, Place]], systems: _System
     return outcome
 
 
-def _create_responses(fresh: Sequence[tuple[records.Response, Place]], systems: _Systems) -> Counter[str]:
+def _create_responses(fresh: Sequence[tuple[records.Response, Place]], systems: Systems) -> Counter[str]:
     text_of = _save_texts(response.plain for response, _ in fresh)
     turn_of: dict[int, int] = dict(
         models.Turn.objects.filter(user_utterance__in=[p.user_utterance for _, p in fresh]).values_list(
@@ -470,54 +474,3 @@ def _create_responses(fresh: Sequence[tuple[records.Response, Place]], systems: 
         ),
     )
     return Counter({key: count for key, count in (("responses", len(fresh)), ("turns", len(new_turns))) if count})
-
-
-class _Systems:
-    """Systems by the name a file gives them, made when first met."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[str, int] = {}
-        self._slugs: dict[str, str] = {}
-        self._reference_name: str | None = None
-
-    def reference(self) -> int:
-        """Primary key of the human reference."""
-        if "" not in self._by_name:
-            found, _ = models.System.objects.get_or_create(
-                is_reference=True, defaults={"name": "human", "title": "Human reference", "kind": "human"}
-            )
-            self._by_name[""] = found.pk
-        return self._by_name[""]
-
-    def is_reference(self, name: str) -> bool:
-        if self._reference_name is None:
-            self._reference_name = (
-                models.System.objects.filter(is_reference=True).values_list("name", flat=True).first() or ""
-            )
-        return bool(self._reference_name) and self.slug(name) == self._reference_name
-
-    def slug(self, name: str) -> str:
-        """The slug of a name. A system keeps the one it was first imported under, whatever its title is changed to."""
-        if name not in self._slugs:
-            known = models.System.objects.filter(details__imported_as=name[:120])
-            self._slugs[name] = known.values_list("name", flat=True).first() or self._new_slug(name)
-        return self._slugs[name]
-
-    def _new_slug(self, name: str) -> str:
-        plain = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower()[:64] or "system"
-        taken = models.System.objects.filter(name=plain).values_list("details", flat=True).first()
-        # Another name that differs in signs only has it already, in the database or in this import.
-        if (taken is not None and "imported_as" in taken) or plain in self._slugs.values():
-            return f"{plain}-{records.text_digest(name)[:6]}"
-        return plain
-
-    def named(self, name: str) -> int:
-        """Primary key of the system of that name."""
-        if name not in self._by_name:
-            kind = "retrieval" if _RETRIEVAL.search(name) else "neural" if _NEURAL.search(name) else "llm"
-            found, _ = models.System.objects.get_or_create(
-                name=self.slug(name),
-                defaults={"title": name[:120], "kind": kind, "details": {"imported_as": name[:120]}},
-            )
-            self._by_name[name] = found.pk
-        return self._by_name[name]

@@ -115,7 +115,8 @@ def allocate(sizes: ArrayLike, total: int, shares: ArrayLike, minimum: int = MIN
     floor = np.minimum(available, min(minimum, total // max(1, len(available))))
     target = _fill(available.astype(float), floor.astype(float), float(total), wish)
     whole = np.minimum(np.floor(target + 1e-9).astype(np.int64), available)
-    remainder = target - whole
+    # equal shares stay equal whatever the rounding of their sums
+    remainder = np.round(target - whole, 9)
     for h in np.argsort(-remainder, kind="stable"):
         if whole.sum() == total:
             break

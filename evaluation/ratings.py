@@ -36,9 +36,12 @@ from evaluation.intervals import (
     t_interval,
     undefined,
 )
+from evaluation.ordinal import fit_proportional_odds
 
 FLAGS: Final = ("aligned_exact", "aligned_coarse")
 CROSSED_UP_TO: Final = 3000
+CROSSED_LEVELS: Final = 400
+"""Above these a crossed mixed model takes minutes, and the nested one is fitted."""
 MIN_DIALOGUES: Final = 10
 
 
@@ -136,9 +139,9 @@ def cluster_ols(y: Floats, design: Floats, clusters: NDArray[np.int64]) -> Fit |
     return Fit(float(beta[0]), math.sqrt(max(0.0, float(variance[0, 0]))), groups, len(y), x.shape[1])
 
 
-def _independent(design: Floats) -> list[int]:
-    """Choose columns that are not combinations of others, the first one last, so that it is kept only if identified."""
-    order = [*range(1, design.shape[1]), 0]
+def _independent(design: Floats, first: int | None = None) -> list[int]:
+    """Choose columns that are not combinations of others: `first` first, column 0 last, kept only if identified."""
+    order = [*([] if first is None else [first]), *(k for k in range(1, design.shape[1]) if k != first), 0]
     basis = np.zeros((design.shape[0], 0))
     kept: list[int] = []
     for column in order:
@@ -241,7 +244,8 @@ def _associate(
         if sensitivity:
             rows["proportional_odds"] = _ordinal(frame, flag, codes, confidence)
         if mixed:
-            crossed = len(frame) <= CROSSED_UP_TO
+            levels = clusters + _turns(frame)
+            crossed = len(frame) <= CROSSED_UP_TO and levels <= CROSSED_LEVELS
             rows["mixed_crossed" if crossed else "mixed_nested"] = _mixed(frame, flag, codes, crossed, confidence)
     return Association(
         outcome,
@@ -426,29 +430,22 @@ def _disqualifying(message: str) -> bool:
 
 def _ordinal(frame: pd.DataFrame, flag: str, codes: NDArray[np.int64], confidence: float) -> Estimate:
     """Fit proportional odds, annotators fixed, dialogue-clustered covariance: log odds of a higher rating."""
-    from statsmodels.miscmodels.ordinal_model import OrderedModel
-
-    method = "proportional odds, log odds ratio, clustered by dialogue"
+    method = "proportional odds, log odds ratio, CR1 by dialogue"
     controls = [column for column in ("user_emotion", "system", "annotator") if column in frame]
     design = np.delete(_design(frame, flag, controls), 1, axis=1)
-    kept = _independent(np.column_stack([design, np.ones(len(frame))]))
+    # The thresholds are the constant: a column that only a constant would explain away is dropped with them.
+    kept = _independent(np.column_stack([design, np.ones(len(frame))]), first=design.shape[1])
     kept = [column for column in kept if column < design.shape[1]]
     if 0 not in kept or frame["value"].nunique() < 2:
         return undefined("not_identified", n=len(frame), method=method)
-    endog = pd.Series(pd.Categorical(frame["value"].to_numpy(dtype=float), ordered=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            fit = OrderedModel(endog, design[:, kept], distr="logit").fit(
-                method="bfgs", disp=False, maxiter=200, cov_type="cluster", cov_kwds={"groups": codes}
-            )
-        except (np.linalg.LinAlgError, ValueError) as error:
-            return undefined("no_convergence", n=len(frame), method=method, notes=(str(error)[:120],))
-    value, se = float(fit.params.iloc[0]), float(fit.bse.iloc[0])
-    if not (fit.mle_retvals.get("converged") and math.isfinite(value) and math.isfinite(se)):
+    levels = np.unique(frame["value"].to_numpy(dtype=float), return_inverse=True)[1]
+    fit = fit_proportional_odds(levels, design[:, kept], codes)
+    if not fit.converged:
         return undefined("no_convergence", n=len(frame), method=method)
+    value, se = float(fit.slopes[0]), float(fit.errors[0])
     clusters = len(np.unique(codes))
-    return Estimate(value, len(frame), t_interval(value, se, clusters - 1, confidence), se, None, method, clusters)
+    interval = t_interval(value, se, clusters - 1, confidence)
+    return Estimate(value, len(frame), interval, se, None, f"{method}, t({clusters - 1})", clusters)
 
 
 # --- descriptions ----------------------------------------------------------------------------------------------------

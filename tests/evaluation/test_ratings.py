@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from statsmodels.miscmodels.ordinal_model import OrderedModel
 
+from evaluation.ordinal import fit_proportional_odds
 from evaluation.ratings import associations, by_emotion, cliffs_delta, cluster_ols, distribution, wording
 from evaluation.tables import check_ratings
 from tests.evaluation.reference import cases
@@ -139,3 +141,22 @@ def test_effects_by_emotion_need_enough_dialogues():
 def test_a_difference_is_called_an_effect_only_where_it_was_randomised():
     assert wording(randomised=False) == "association"
     assert wording(randomised=True) == "effect"
+
+
+def test_proportional_odds_equal_statsmodels():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(300, 3))
+    y = np.digitize(x @ [0.8, -0.3, 0.0] + rng.logistic(size=300), [-1.0, 0.2, 1.5])
+    mine = fit_proportional_odds(y, x, np.arange(300) // 3)
+    theirs = OrderedModel(pd.Series(pd.Categorical(y, ordered=True)), x, distr="logit").fit(
+        method="bfgs", disp=False, cov_type="cluster", cov_kwds={"groups": np.arange(300) // 3}
+    )
+    assert mine.converged
+    assert mine.log_likelihood == pytest.approx(theirs.llf, abs=1e-6)
+    assert mine.slopes == pytest.approx(theirs.params.iloc[:3].to_numpy(), abs=1e-3)
+    assert mine.errors == pytest.approx(theirs.bse.iloc[:3].to_numpy(), rel=0.03)
+
+
+def test_a_perfectly_separating_column_does_not_pass_for_a_fit():
+    y = np.repeat([0, 1, 2], 20)
+    assert not fit_proportional_odds(y, (y == 2)[:, None].astype(float), np.arange(60)).converged

@@ -220,7 +220,7 @@ def make_campaign(
     return campaign
 
 
-def answer_to(campaign: Campaign, user: User, slot: Slot, **given: Any) -> dict[str, Any]:
+def answer_to(campaign: Campaign, user: User, slot: Slot, /, **given: Any) -> dict[str, Any]:
     """An answer as a browser sends it: a label, or full marks on every scale; `given` replaces or adds fields."""
     if slot.task == Task.RATE:
         veil = response_veil(campaign, user, slot.pk)

@@ -238,8 +238,14 @@ def test_responses_are_shown_in_an_order_of_each_persons_own_and_recorded(
 
 
 def test_the_hidden_arm_holds_its_share_within_each_annotator_and_label(corpus: Dataset, ada: User, bo: User) -> None:
-    make_corpus(40, dataset="inspired")
-    campaign = make_campaign(corpus=corpus, mode=Campaign.ASSISTED, design={"kind": "all"}, rate_responses=False)
+    make_corpus(32, dataset="inspired", systems=())
+    campaign = make_campaign(
+        corpus=corpus,
+        mode=Campaign.ASSISTED,
+        design={"kind": "all"},
+        verify_responses=False,
+        rate_responses=False,
+    )
     campaign.datasets.add(Dataset.objects.get(name="inspired"))
     open_campaign(campaign)
     for user in (ada, bo):
@@ -249,7 +255,7 @@ def test_the_hidden_arm_holds_its_share_within_each_annotator_and_label(corpus: 
         by_label: dict[str, list[str]] = {}
         for label, arm in Slot.objects.filter(annotator=user).order_by("pk").values_list("prelabel", "arm"):
             by_label.setdefault(label, []).append(arm)
-        assert len(by_label) >= 5
+        assert len(by_label) >= 4
         for arms in by_label.values():
             blocks, rest = divmod(len(arms), 10)
             assert 3 * blocks <= arms.count(HIDDEN) <= 3 * blocks + min(rest, 3)

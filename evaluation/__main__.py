@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print("\n".join(lines))
+    sys.stdout.flush()
     return status
 
 
@@ -318,11 +319,35 @@ def _plan_lines(result: Json) -> Iterator[str]:
 
 
 def _report_lines(result: Json) -> Iterator[str]:
-    differences = result.get("differences") or []
-    yield f"{len(differences)} numbers differ from the bundle" if differences else "every number is reproduced"
-    for difference in differences:
-        yield f"  {difference}"
+    yield f"{result['title']} ({result['status']})"
+    for section in result["sections"]:
+        yield f"{section['number']}. {section['title']}"
+        yield from (f"  ! {warning}" for warning in section["warnings"])
+        for table in section["tables"]:
+            yield f"  {table['title']}"
+            yield "    " + " | ".join(column["title"] for column in table["columns"])
+            for row in table["rows"]:
+                yield "    " + " | ".join(_cell(row[column["key"]]) for column in table["columns"])
+    differences = result.get("differences")
+    if differences is None:
+        yield "the bundle holds no stored report to compare with"
+    else:
+        yield f"{len(differences)} numbers differ from the bundle" if differences else "every number is reproduced"
+        yield from (f"  {difference}" for difference in differences)
+
+
+def _cell(value: Any) -> str:
+    if _is_statistic(value):
+        return _statistic(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        # the reader of a pipe left early, as `| head` does
+        sys.stderr.close()
+        sys.exit(0)

@@ -283,10 +283,10 @@ def _logit(agrees: Floats, shown: Ints, raters: Ints, clusters: Ints | None, con
         try:
             fit = Logit(agrees[rows], design).fit(disp=False, maxiter=100, **options)
         except (np.linalg.LinAlgError, ValueError):
-            return undefined("not_converged", n=n)
+            return undefined("no_convergence", n=n)
     value, se = float(fit.params[0]), float(fit.bse[0])
     if not fit.mle_retvals["converged"] or not np.isfinite([value, se]).all() or abs(value) > 15:
-        return undefined("not_converged", n=n)
+        return undefined("no_convergence", n=n)
     method = "logit with annotator effects" + (", clustered by dialogue" if clustered else "")
     count = int(groups.max()) + 1 if groups is not None else None
     return Estimate(value, int(rows.sum()), z_interval(value, se, confidence), se, None, method, count)

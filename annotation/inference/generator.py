@@ -215,13 +215,16 @@ class LocalModel:
 
     def _load(self) -> tuple[Any, Any]:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers.utils import logging
 
         if not self.allow_hub and not (Path(self.folder) / "config.json").is_file():
             raise GenerationError(
                 "The model folder holds no config.json. Name a folder on this machine with config, tokenizer and "
                 "safetensors weights (models are not downloaded while Attune runs)."
             )
+        quiet: Any = logging.disable_progress_bar
+        quiet()
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -243,6 +246,14 @@ class LocalModel:
             raise GenerationError("The model has no chat template: take the instruction-tuned version.")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        make_config: Any = GenerationConfig
+        # The folder's own is replaced, not overridden: what a call leaves open is filled from it, penalties included.
+        model.generation_config = make_config(
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=_as_list(model.generation_config.eos_token_id) or _as_list(tokenizer.eos_token_id),
+            pad_token_id=tokenizer.pad_token_id,
+        )
         return tokenizer, model.to(device).eval()
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Outcome]:
@@ -279,7 +290,6 @@ class LocalModel:
 
     def _generate(self, tokenizer: Any, model: Any, prompts: Sequence[Prompt]) -> list[Completion]:
         import torch
-        import transformers
 
         inputs = tokenizer.apply_chat_template(
             [[dict(message) for message in prompt.messages] for prompt in prompts],
@@ -288,19 +298,10 @@ class LocalModel:
             return_tensors="pt",
             return_dict=True,
         ).to(model.device)
-        ends = _as_list(model.generation_config.eos_token_id) or _as_list(tokenizer.eos_token_id)
-        # Not the folder's own generation config: its penalties and samplers are not what greedy means.
-        make_config: Any = transformers.GenerationConfig
-        config = make_config(
-            max_new_tokens=self.decoding.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        ends: list[int] = model.generation_config.eos_token_id
         known = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            rows = model.generate(**known, generation_config=config)
+            rows = model.generate(**known, max_new_tokens=self.decoding.max_new_tokens)
         start = known["input_ids"].shape[1]
         lengths = known["attention_mask"].sum(dim=1).tolist()
         return [

@@ -7,7 +7,6 @@ with its reason. Two runs of one system at once would ask twice; what is stored 
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,20 +97,12 @@ class GenerationSummary:
 
 
 def operator_of_settings(*, at_the_console: bool = False) -> Operator:
-    """Give what this installation allows, from the settings or the environment (docs/generation.md lists the names)."""
-
-    def setting(name: str) -> Any:
-        return getattr(settings, name, os.environ.get(name, ""))
-
-    def on(name: str) -> bool:
-        return str(setting(name)).strip().lower() in ("1", "true", "yes", "on")
-
-    prompts, models = str(setting("ATTUNE_PROMPTS") or ""), str(setting("ATTUNE_MODELS") or "")
+    """Give what this installation allows (the settings that docs/generation.md names)."""
     return Operator(
-        allow_private=on("ATTUNE_ALLOW_PRIVATE_ENDPOINTS"),
-        allow_hub=on("ATTUNE_ALLOW_HUB"),
-        template_folders=(Path(prompts),) if prompts else (),
-        models_folder=Path(models) if models else None,
+        allow_private=settings.ATTUNE_ALLOW_PRIVATE_ENDPOINTS,
+        allow_hub=settings.ATTUNE_ALLOW_HUB,
+        template_folders=(Path(settings.ATTUNE_PROMPTS),) if settings.ATTUNE_PROMPTS else (),
+        models_folder=Path(settings.ATTUNE_MODELS) if settings.ATTUNE_MODELS else None,
         at_the_console=at_the_console,
     )
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluation.emotions import EMOTIONS, PALETTE
+from evaluation.rendering.cells import file_name
 
 INK: Final = "#1b1f24"
 PAPER: Final = "#ffffff"
@@ -48,6 +49,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "text.color": INK,
+    "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 8.5,
@@ -74,7 +76,7 @@ def write_figures(report: Mapping[str, Any], folder: Path) -> dict[str, str]:
     for section in report["sections"]:
         for figure in section["figures"]:
             identifier = str(figure["id"])
-            name = re.sub(r"[^a-z0-9-]+", "-", identifier.lower()).strip("-")[:80] or f"figure-{len(drawn) + 1}"
+            name = file_name(identifier)
             for kind, content in render(figure).items():
                 (folder / f"{name}.{kind}").write_bytes(content)
                 if kind == "svg":
@@ -93,7 +95,7 @@ def render(figure: Mapping[str, Any], formats: Sequence[str] = FORMATS) -> dict[
     kind = str(figure["kind"])
     if kind not in KINDS:
         raise ValueError(f"There is no figure of kind {kind!r}; the kinds are: {', '.join(KINDS)}.")
-    with mpl.rc_context(dict(SETTINGS)):
+    with mpl.rc_context(cast(Any, dict(SETTINGS))):
         canvas = KINDS[kind](figure["data"])
         FigureCanvasAgg(canvas)
         # Laid out once: solving the layout costs more than drawing, and three files need the same one.
@@ -104,13 +106,13 @@ def render(figure: Mapping[str, Any], formats: Sequence[str] = FORMATS) -> dict[
 
 def _saved(canvas: Figure, figure: Mapping[str, Any], form: str) -> bytes:
     title, words = str(figure.get("title") or figure["id"]), str(figure.get("alt") or "")
-    metadata: dict[str, Any] = {
+    by_format: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": None},
         "pdf": {"Title": title, "Subject": words, "CreationDate": None, "Producer": None, "Creator": None},
         "png": {"Title": title, "Description": words, "Software": None},
-    }[form]
+    }
     stream = io.BytesIO()
-    canvas.savefig(stream, format=form, dpi=200 if form == "png" else 100, metadata=metadata, facecolor=PAPER)
+    canvas.savefig(stream, format=form, dpi=200 if form == "png" else 100, metadata=by_format[form], facecolor=PAPER)
     content = stream.getvalue()
     return _described(content.decode("utf-8"), title, words).encode("utf-8") if form == "svg" else content
 
@@ -213,7 +215,7 @@ def _legend(canvas: Figure, axes: Axes, columns: int = 6) -> None:
 
 
 def bars(data: Data) -> Figure:
-    """Grouped bars with intervals, one panel a data set.
+    """Draw grouped bars with intervals, one panel a data set.
 
     Data: `panels` of {title, categories, series: [{title, color?, values: cells}], baselines?: [{title, value}]};
     `y_title`, `limits`, `percent`.
@@ -283,7 +285,7 @@ def _scaled(cell: Any, scale: float) -> Any:
 
 
 def stacked(data: Data) -> Figure:
-    """Label distributions as stacked bars in the emotions' colours.
+    """Draw label distributions as stacked bars in the emotions' colours.
 
     Data: `panels` of {title, categories, shares: one mapping emotion -> share a category, or rows of seven}.
     """
@@ -335,7 +337,7 @@ def _share(shares: Any, emotion: str, number: int) -> float:
 
 
 def heatmap(data: Data) -> Figure:
-    """Confusion matrices, one panel a system; each cell shows its share, the row its count.
+    """Draw confusion matrices, one panel a system; each cell shows its share, the row its count.
 
     Data: `panels` of {title, rows, columns, values (shares, rows x columns), counts?}; `row_title`, `column_title`.
     """
@@ -398,7 +400,7 @@ def _cells(axes: Axes, values: np.ndarray[Any, Any]) -> None:
 
 
 def scatter(data: Data) -> Figure:
-    """Points with intervals on both axes, one mark a system.
+    """Draw points with intervals on both axes, one mark a system.
 
     Data: `points` of {label, x: cell, y: cell, group?}; or `panels` of {title, points}; `x_title`, `y_title`.
     """
@@ -429,7 +431,7 @@ def scatter(data: Data) -> Figure:
 
 
 def forest(data: Data) -> Figure:
-    """Estimates with intervals, one row each, around a line of no difference.
+    """Draw estimates with intervals, one row each, around a line of no difference.
 
     Data: `rows` of {label, estimate, group?, note?}; `x_title`, `zero`.
     """
@@ -458,7 +460,7 @@ def forest(data: Data) -> Figure:
 
 
 def reliability(data: Data) -> Figure:
-    """Confidence against accuracy: on the diagonal the classifier means what it says.
+    """Draw confidence against accuracy: on the diagonal the classifier means what it says.
 
     Data: `points` of {confidence, accuracy: cell, n}; or `panels` of {title, points}.
     """

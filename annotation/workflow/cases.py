@@ -8,6 +8,7 @@ make a case; without any the classifier's labels do, and each such case says so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +51,7 @@ def choose_cases(frames: Frames, *, patterns: int = PATTERNS, per_pattern: int =
     found = found[found["user_emotion"] != found["response_emotion"]]
     if found.empty:
         return pd.DataFrame(columns=COLUMNS)
-    counts = found.groupby(["user_emotion", "response_emotion"]).size()
+    counts = Counter(zip(found["user_emotion"], found["response_emotion"], strict=True))
     order = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:patterns]
     parts = []
     for (user, response), count in order:
@@ -111,7 +112,7 @@ def _spread(members: pd.DataFrame, wanted: int) -> pd.DataFrame:
     candidates = list(ranked.head(500)[["dataset", "dialogue", "system"]].itertuples())
     for new_system in (True, False):
         for row in candidates:
-            place = (row.dataset, row.dialogue)
+            place = (str(row.dataset), str(row.dialogue))
             if len(chosen) == wanted:
                 break
             if row.Index in chosen or place in dialogues or (new_system and row.system in systems):

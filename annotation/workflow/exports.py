@@ -26,7 +26,7 @@ from evaluation.rendering import latex, sheets
 from evaluation.rendering.sheets import csv_lines
 
 Format = Literal["csv", "jsonl"]
-BATCH = 4000
+BATCH = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +339,8 @@ def codebook(tables: Sequence[str] = tuple(TABLES)) -> str:
 
 CONVENTIONS = (
     "UTF-8, comma-separated, the first row names the columns, an empty cell is missing. Moments are UTC in ISO 8601. "
-    "A text that begins with =, +, -, @, a tab or a line break has an apostrophe before it, so that no spreadsheet runs "
-    "it. Annotators are pseudonyms that hold within one campaign."
+    "A text that begins with =, +, -, @, a tab or a line break has an apostrophe before it, so that no spreadsheet "
+    "runs it. Annotators are pseudonyms that hold within one campaign."
 )
 
 

@@ -44,6 +44,9 @@ BATCH = 20_000
 UNUSABLE_FLAGS = frozenset({"empty", "failed", "error", "error_text"})
 """Flags of a response that has no text of the system to label: counted, never labelled."""
 
+SECOND_GROUPING = "ekman"
+"""The grouping whose labels stand beside those of a report made under another, so that both can be read."""
+
 Arms = Literal["independent", "all"]
 
 
@@ -233,9 +236,25 @@ def _turn_rows(selection: Selection) -> pd.DataFrame:
     codes, confidence = predicted.of(rows["response_text"], folds)
     codes[rows["response_pk"].isin(unusable).to_numpy()] = -1
     rows["response_label"], rows["response_confidence"] = _labelled(codes, confidence)
-    said = rows.loc[rows["is_reference"], ["turn_pk", "response_label"]].set_index("turn_pk")["response_label"]
-    rows["reference_label"] = rows["turn_pk"].map(said).astype(object)
+    rows["reference_label"] = _of_reference(rows, "response_label")
+    if selection.grouping != SECOND_GROUPING and _has_fine_labels(selection.classifier):
+        other = read_predictions(selection.classifier, SECOND_GROUPING)
+        rows[f"user_label_{SECOND_GROUPING}"], _ = _labelled(*other.of(rows["user_text"], folds))
+        again, confidence = other.of(rows["response_text"], folds)
+        again[codes == -1] = -1
+        rows[f"response_label_{SECOND_GROUPING}"], _ = _labelled(again, confidence)
+        rows[f"reference_label_{SECOND_GROUPING}"] = _of_reference(rows, f"response_label_{SECOND_GROUPING}")
     return rows.drop(columns="system_pk")
+
+
+def _of_reference(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """What the human reference of each row's turn has in a column."""
+    said = rows.loc[rows["is_reference"]].set_index("turn_pk")[column]
+    return rows["turn_pk"].map(said).astype(object)
+
+
+def _has_fine_labels(classifier: Classifier | None) -> bool:
+    return classifier is not None and tuple(classifier.labels) == GO_EMOTIONS
 
 
 def _within_frame(rows: pd.DataFrame, selection: Selection) -> tuple[pd.DataFrame, int]:
@@ -371,8 +390,8 @@ def stand_in(campaign: Campaign, person: int) -> str:
 
 
 def _no_labels() -> pd.DataFrame:
-    empty = {"item": [], "kind": [], "turn_pk": [], "response_pk": [], "label": [], "unresolved": []}
-    return pd.DataFrame(empty).astype({"label": object, "unresolved": bool})
+    names = ("item", "kind", "turn_pk", "response_pk", "label", "unresolved")
+    return pd.DataFrame({name: [] for name in names}).astype({"label": object, "unresolved": bool})
 
 
 def verified_items(campaign: Campaign, judgments: pd.DataFrame, selection: Selection) -> pd.DataFrame:
@@ -406,7 +425,7 @@ def majority(items: NDArray[Any], labels: NDArray[Any], *, allow_single: bool) -
     codes, names = pd.factorize(pd.Series(items, dtype="int64"))
     places = {emotion: place for place, emotion in enumerate(EMOTIONS)}
     counts = np.zeros((len(names), len(EMOTIONS)), dtype=np.int64)
-    np.add.at(counts, (codes, [places[label] for label in labels]), 1)
+    np.add.at(counts, (codes, np.array([places[label] for label in labels], dtype=np.int64)), 1)
     best = counts.max(axis=1, initial=0)
     total = counts.sum(axis=1)
     clear = ((counts == best[:, None]).sum(axis=1) == 1) & ((total >= 2) | allow_single)
@@ -430,8 +449,7 @@ def _with_verified(rows: pd.DataFrame, verified: pd.DataFrame, selection: Select
     turns = rows.copy()
     turns["user_verified"] = turns["turn_pk"].map(of_user).astype(object)
     turns["response_verified"] = turns["response_pk"].map(of_response).astype(object)
-    said = turns.loc[turns["is_reference"]].set_index("turn_pk")["response_verified"]
-    turns["reference_verified"] = turns["turn_pk"].map(said).astype(object)
+    turns["reference_verified"] = _of_reference(turns, "response_verified")
     drawn = (
         _table(
             SampledTurn.objects.filter(campaign=selection.campaign),

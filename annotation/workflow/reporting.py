@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import tempfile
@@ -34,14 +33,14 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.http import StreamingHttpResponse
 from django.utils import timezone
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from annotation.models import Campaign, Classifier, Dataset, Job, ReportRun, System, User
 from annotation.workflow import exports, frames
 from annotation.workflow.cases import choose_cases
 from evaluation.emotions import DEFAULT_GROUPING, grouping_named
 from evaluation.rendering import latex, page, sheets
-from evaluation.rendering.cells import all_tables, cell_text, is_estimate
+from evaluation.rendering.cells import all_tables, file_name
 
 Progress = Callable[[int, int, str], None]
 Named = TypeVar("Named", Dataset, System)
@@ -241,10 +240,19 @@ def _write_bundle(run: ReportRun, bundle: Path, steps: _Stepper) -> tuple[dict[s
     if made.turns["response_label"].isna().all():
         raise ReportError("None of these texts has been pre-labelled by the chosen classifier. Pre-label them first.")
     steps.step()
-    digests = _write_inputs(bundle, made, run)
+    tables = reports.ReportTables(
+        turns=made.turns,
+        judgments=made.judgments,
+        ratings=made.ratings,
+        responses=made.responses,
+        cases=choose_cases(made),
+    )
+    reports.write_tables(tables, reports.ReportSettings(), bundle)
+    digests = {path.relative_to(bundle).as_posix(): sha256_of(path) for path in sorted((bundle / "tables").iterdir())}
     provenance = _provenance(run, selection, made, digests)
     _write_json(bundle / "settings.json", _settings(run, provenance))
     steps.step()
+    # From the files, not from memory: what anyone recomputes is what stands here.
     report = reports.recompute(bundle)
     text = reports.dumps(report)
     (bundle / "report.json").write_text(text, encoding="utf-8")
@@ -267,48 +275,12 @@ def _write_bundle(run: ReportRun, bundle: Path, steps: _Stepper) -> tuple[dict[s
     return {"title": plain["title"], "status": plain["status"]}, provenance
 
 
-INPUTS = ("turns", "judgments", "ratings", "cases", "responses")
-
-
-def _write_inputs(bundle: Path, made: frames.Frames, run: ReportRun) -> dict[str, str]:
-    """The tables the numbers come from; gives their digests."""
-    folder = bundle / "data"
-    folder.mkdir(parents=True)
-    tables = {
-        "turns": made.turns,
-        "judgments": made.judgments,
-        "ratings": made.ratings,
-        "cases": choose_cases(made),
-        "responses": made.responses,
-    }
-    digests = {}
-    for name in INPUTS:
-        path = folder / f"{name}.csv"
-        write_csv(tables[name], path)
-        digests[f"data/{name}.csv"] = sha256_of(path)
-    return digests
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a frame as CSV whose text no spreadsheet runs; numbers in their shortest form that reads back the same."""
-    safe = table.copy()
-    for name in safe.columns:
-        if safe[name].dtype == object or pd.api.types.is_string_dtype(safe[name].dtype):
-            codes, values = pd.factorize(safe[name])
-            safe[name] = pd.Series([*(sheets.csv_cell(value) for value in values), None], dtype=object).to_numpy()[
-                codes
-            ]
-        elif pd.api.types.is_bool_dtype(safe[name].dtype):
-            safe[name] = safe[name].map({True: "true", False: "false"})
-    safe.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
-
-
 def _write_tables(bundle: Path, report: Mapping[str, Any]) -> None:
     (bundle / "report.xlsx").write_bytes(sheets.workbook(report))
     for folder in ("results", "latex"):
         (bundle / folder).mkdir(exist_ok=True)
     for _, table in all_tables(report):
-        name = safe_name(str(table["id"]))
+        name = file_name(str(table["id"]))
         (bundle / "results" / f"{name}.csv").write_text(sheets.table_csv(table), encoding="utf-8")
         (bundle / "latex" / f"{name}.tex").write_text(latex.table_latex(table), encoding="utf-8")
     (bundle / "tables.tex").write_text(latex.document(report), encoding="utf-8")
@@ -335,12 +307,6 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def safe_name(identifier: str) -> str:
-    """A file name from a table's or figure's identifier: nothing that could leave its folder."""
-    cleaned = re.sub(r"[^a-z0-9-]+", "-", identifier.lower()).strip("-")[:80]
-    return cleaned or hashlib.sha256(identifier.encode()).hexdigest()[:16]
-
-
 def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -362,14 +328,26 @@ def style_sheet() -> str:
 
 def _settings(run: ReportRun, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What the recomputation needs besides the tables."""
-    return {
-        "title": run.title,
-        "seed": run.parameters["seed"],
-        "replicates": run.parameters["replicates"],
-        "options": dict(run.parameters["options"]),
-        "arms": run.parameters["arms"],
-        "provenance": dict(provenance),
-    }
+    from evaluation.report import ReportSettings
+
+    scales = run.campaign.scales if run.campaign else []
+    points = max((int(scale.get("points", 5)) for scale in scales), default=5)
+    try:
+        settings = ReportSettings.from_json(
+            {
+                "title": run.title,
+                "seed": run.parameters["seed"],
+                "replicates": run.parameters["replicates"],
+                "options": dict(run.parameters["options"]),
+                "arms": run.parameters["arms"],
+                "randomised": False,
+                "scale": [1, points],
+                "provenance": dict(provenance),
+            }
+        )
+    except (ValueError, TypeError) as error:
+        raise ReportError(f"These report options cannot be used: {error}") from error
+    return settings.to_json()
 
 
 def _provenance(
@@ -566,7 +544,7 @@ def page_body(run: ReportRun) -> SafeString:
     if handle is None:
         raise ReportError("The files of this report are not in the storage any more.")
     with handle:
-        return mark_safe(handle.read().decode("utf-8"))
+        return SafeString(handle.read().decode("utf-8"))
 
 
 def load_report(run: ReportRun) -> dict[str, Any]:
@@ -641,35 +619,35 @@ class Difference:
 
 
 def compare(first: ReportRun, second: ReportRun) -> list[Difference]:
-    """What changed from one run to another, number by number: values, intervals and counts that differ."""
-    before, after = _numbers(load_report(first)), _numbers(load_report(second))
+    """What changed from one run to another, number by number: values, interval bounds and counts that differ."""
+    from evaluation.report import compare as compare_reports
+
+    before, after = load_report(first), load_report(second)
+    words = _titles(before) | _titles(after)
     found = []
-    for key in [*before, *(key for key in after if key not in before)]:
-        old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        change = ""
-        if old and new and old[1] is not None and new[1] is not None:
-            change = f"{new[1] - old[1]:+.4g}".replace("-", "\u2212")
-        found.append(Difference(*key, old[0] if old else "absent", new[0] if new else "absent", change))
+    for row in compare_reports(before, after).itertuples(index=False):
+        column = words.get(("column", row.table, row.column), row.column)
+        found.append(
+            Difference(
+                section=words.get(("section", row.section, ""), row.section),
+                table=words.get(("table", row.table, ""), row.table),
+                row=row.row,
+                column=column if row.part == "value" else f"{column}, {row.part}",
+                before=row.before,
+                after=row.after,
+                difference="" if pd.isna(row.change) else f"{row.change:+.4g}".replace("-", "\u2212"),
+            )
+        )
     return found
 
 
-def _numbers(report: Mapping[str, Any]) -> dict[tuple[str, str, str, str], tuple[str, float | None]]:
-    found: dict[tuple[str, str, str, str], tuple[str, float | None]] = {}
+def _titles(report: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
+    found = {}
     for section, table in all_tables(report):
-        columns = table["columns"]
-        words = [column["key"] for column in columns if column.get("kind", "text") in ("text", "label", "key")]
-        for number, row in enumerate(table["rows"], start=1):
-            name = " · ".join(str(row[key]) for key in words if row.get(key) is not None)[:160] or f"row {number}"
-            for column in columns:
-                value = row.get(column["key"])
-                if column["key"] in words or value is None:
-                    continue
-                number_of = value["value"] if is_estimate(value) else value
-                plain = float(number_of) if isinstance(number_of, int | float) else None
-                key = (str(section["title"]), str(table["title"]), name, str(column["title"]))
-                found.setdefault(key, (cell_text(value, column.get("kind", "text")), plain))
+        found["section", section["id"], ""] = str(section["title"])
+        found["table", table["id"], ""] = str(table["title"])
+        for column in table["columns"]:
+            found["column", table["id"], column["key"]] = str(column["title"])
     return found
 
 
@@ -707,9 +685,9 @@ INPUT_FIELDS: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 def codebook(report: Mapping[str, Any]) -> str:
     """What every file and column of a bundle means, in Markdown."""
-    parts = ["# Codebook", "", exports.CONVENTIONS, "", "## data/: what the numbers are computed from", ""]
+    parts = ["# Codebook", "", exports.CONVENTIONS, "", "## tables/: what the numbers are computed from", ""]
     for name, fields in INPUT_FIELDS.items():
-        parts += [f"### data/{name}.csv", "", "| column | meaning |", "| --- | --- |"]
+        parts += [f"### tables/{name}.csv", "", "| column | meaning |", "| --- | --- |"]
         parts += [f"| {column} | {meaning} |" for column, meaning in fields] + [""]
     parts += [
         "`python -m evaluation report BUNDLE` computes `report.json` again from these and `settings.json`.",
@@ -725,7 +703,7 @@ def codebook(report: Mapping[str, Any]) -> str:
         "| file | table |",
         "| --- | --- |",
     ]
-    parts += [f"| {safe_name(str(table['id']))} | {table['title']} |" for _, table in all_tables(report)]
+    parts += [f"| {file_name(str(table['id']))} | {table['title']} |" for _, table in all_tables(report)]
     return "\n".join([*parts, ""])
 
 

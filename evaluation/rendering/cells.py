@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from evaluation.report_model import REASONS
+
 Table = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-REASONS: Final[Mapping[str, str]] = {
-    "no_data": "there is no data",
-    "no_pairs": "no item has two labels",
-    "no_variation": "all labels are the same",
-    "one_item": "there is only one item",
-    "one_dialogue": "there is only one dialogue",
-    "few_clusters": "there are too few dialogues",
-    "not_verified": "no human label",
-    "no_human_labels": "no human label",
-    "no_support": "the label never occurs",
-    "unstable": "undefined in too many resamples",
-    "no_replicates": "no resamples were asked for",
-}
 _FORMULA: Final = re.compile(r"^\s*[=+\-@＝＋－＠\t\r]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 
@@ -38,6 +28,12 @@ def inert(text: str) -> str:
     return f"'{cleaned}" if _FORMULA.match(cleaned) else cleaned
 
 
+def file_name(identifier: str) -> str:
+    """Give a file's name from a table's or figure's identifier: nothing in it can leave its folder."""
+    cleaned = re.sub(r"[^a-z0-9-]+", "-", identifier.lower()).strip("-")[:80]
+    return cleaned or f"part-{hashlib.sha256(identifier.encode()).hexdigest()[:12]}"
+
+
 def is_estimate(value: object) -> bool:
     """Say whether a cell holds an estimate: a value with its n, interval and reason."""
     return isinstance(value, Mapping) and "value" in value and "n" in value
@@ -45,9 +41,7 @@ def is_estimate(value: object) -> bool:
 
 def reason_text(reason: str | None) -> str:
     """Give a reason code as words; an unknown code as it is, with spaces."""
-    if not reason:
-        return "no value"
-    return REASONS.get(reason, reason.replace("_", " "))
+    return REASONS.get(reason, reason.replace("_", " ")) if reason else "no reason is recorded"
 
 
 def number_text(value: float, kind: str = "number") -> str:
@@ -83,10 +77,10 @@ def cell_text(value: Any, kind: str = "text") -> str:
 
 
 def estimate_text(estimate: Mapping[str, Any], kind: str = "number") -> str:
-    """Write an estimate: `0.652 [0.600, 0.704] (n = 150)`, or `undefined: no item has two labels`."""
+    """Write an estimate: `0.652 [0.600, 0.704] (n = 150)`, or `undefined, because no item has two labels`."""
     count = f"n = {number_text(float(estimate['n']), 'count')}"
     if estimate["value"] is None:
-        return f"undefined: {reason_text(estimate.get('reason'))} ({count})"
+        return f"undefined, because {reason_text(estimate.get('reason'))} ({count})"
     text = number_text(float(estimate["value"]), scale_of(kind))
     if estimate.get("interval"):
         text += f" {interval_text(estimate['interval'], scale_of(kind))}"

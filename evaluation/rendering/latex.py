@@ -1,4 +1,4 @@
-"""Tables as LaTeX (booktabs), ready for `\\input`. Whatever a text holds, LaTeX prints it and runs none of it."""
+r"""Tables as LaTeX (booktabs), ready for `\input`. Whatever a text holds, LaTeX prints it and runs none of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
-from evaluation.rendering.cells import Table, all_tables, cell_text, is_estimate, number_text, reason_text, scale_of
+from evaluation.rendering.cells import (
+    Table,
+    all_tables,
+    cell_text,
+    file_name,
+    is_estimate,
+    number_text,
+    reason_text,
+    scale_of,
+)
 
 PACKAGES: Final = ("booktabs", "graphicx", "longtable", "array")
 LONG: Final = 40
@@ -78,12 +87,14 @@ def escape(text: str) -> str:
     return "".join(parts)
 
 
-def cell(value: Any, kind: str) -> str:
-    """Give a cell; an estimate as its value over its interval in small type."""
+def cell(value: Any, kind: str, reasons: dict[str, str]) -> str:
+    """Give a cell; an estimate as its value and its interval in small type, a reason as a letter for the note."""
     if not is_estimate(value):
         return escape(cell_text(value, kind))
     if value["value"] is None:
-        return rf"\emph{{undefined: {escape(reason_text(value.get('reason')))}}}"
+        words = reason_text(value.get("reason"))
+        letter = reasons.setdefault(words, chr(97 + len(reasons)))
+        return rf"\emph{{undefined}}\textsuperscript{{{letter}}}"
     text = escape(number_text(float(value["value"]), scale_of(kind)))
     if value.get("interval"):
         low, high = (escape(number_text(float(bound), scale_of(kind))) for bound in value["interval"])
@@ -97,10 +108,12 @@ def table_latex(table: Table, *, note: str = "") -> str:
     wordy = {key for key, _, kind in columns if kind in ("text", "long_text") and _longest(table, key) > 28}
     layout = "".join(_column_layout(key, kind, wordy, len(columns)) for key, _, kind in columns)
     head = " & ".join(rf"\textbf{{{escape(title)}}}" for _, title, _ in columns) + r" \\"
-    body = [" & ".join(cell(row.get(key), kind) for key, _, kind in columns) + r" \\" for row in table["rows"]]
+    reasons: dict[str, str] = {}
+    body = [" & ".join(cell(row.get(key), kind, reasons) for key, _, kind in columns) + r" \\" for row in table["rows"]]
+    said = [rf"\textsuperscript{{{letter}}}because {escape(words)}." for words, letter in reasons.items()]
     if not body:
         body = [rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{no rows}}}} \\"]
-    caption = rf"\caption{{{escape(str(table['title']))}{escape(f'. {note}') if note else ''}}}"
+    caption = rf"\caption{{{escape('. '.join(part for part in (str(table['title']), note) if part))}}}"
     label = rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', str(table['id']))}}}"
     opening = f"% Needs: {', '.join(PACKAGES)}; utf8 input and T1 fonts.\n"
     if len(body) > LONG:
@@ -119,7 +132,9 @@ def table_latex(table: Table, *, note: str = "") -> str:
                 r"\endhead",
                 *body,
                 r"\bottomrule",
-                r"\end{longtable}}",
+                r"\end{longtable}",
+                *said,
+                "}",
                 "",
             ]
         )
@@ -140,7 +155,16 @@ def table_latex(table: Table, *, note: str = "") -> str:
             r"\end{tabular}}",
         ]
     return opening + "\n".join(
-        [r"\begin{table}[htbp]", r"\centering\footnotesize", caption, label, *tabular, r"\end{table}", ""]
+        [
+            r"\begin{table}[htbp]",
+            r"\centering\footnotesize",
+            caption,
+            label,
+            *tabular,
+            *([r"\par\smallskip", *said] if said else []),
+            r"\end{table}",
+            "",
+        ]
     )
 
 
@@ -157,7 +181,7 @@ def _column_layout(key: str, kind: str, wordy: set[str], columns: int) -> str:
 
 def document(report: Mapping[str, Any], folder: str = "latex") -> str:
     """Give a document that inputs every table of a report: what the compile test runs, and a place to copy from."""
-    inputs = [rf"\input{{{folder}/{table['id']}.tex}}" for _, table in all_tables(report)]
+    inputs = [rf"\input{{{folder}/{file_name(str(table['id']))}.tex}}" for _, table in all_tables(report)]
     packages = [rf"\usepackage{{{name}}}" for name in PACKAGES]
     return "\n".join(
         [

@@ -15,6 +15,7 @@ from evaluation.rendering.cells import (
     Table,
     all_tables,
     cell_text,
+    file_name,
     is_estimate,
     number_text,
     plain,
@@ -79,6 +80,11 @@ def _attributes(style: str) -> str:
 
 # --- the parts of a report -------------------------------------------------------------------------------------------
 
+FOLDED_ROWS: Final = 30
+"""A longer table is folded on the page where it is not the first thing its section has to show."""
+
+PRINTED_ROWS: Final = 60
+
 STATUS: Final[Mapping[str, str]] = {
     "unverified": "Unverified: every label here is the classifier's; no person has checked any of them.",
     "partly verified": "Partly verified: some turns have human labels; corrected values rest on those.",
@@ -86,7 +92,7 @@ STATUS: Final[Mapping[str, str]] = {
 }
 
 
-def body(report: Mapping[str, Any], figures: Figures, *, files: str = "") -> str:
+def body(report: Mapping[str, Any], figures: Figures, *, files: str = "", printed: bool = False) -> str:
     """Give the report as markup for `<main>`.
 
     Parameters
@@ -97,18 +103,21 @@ def body(report: Mapping[str, Any], figures: Figures, *, files: str = "") -> str
         SVG text by figure identifier.
     files
         Where the bundle's files lie, for links to a figure's and a table's own files; none without it.
+    printed
+        For paper: nothing folded, and tables longer than `PRINTED_ROWS` cut with a word on where the rest is.
     """
     sections = report["sections"]
     parts = [
         '<article class="report">',
         _header(report),
-        '<nav class="report-contents" aria-label="Contents"><ol>',
+        '<nav class="report-contents" aria-label="Contents"><ul>',
         *(
-            f'<li value="{int(section["number"])}"><a href="#{text(section["id"])}">{text(section["title"])}</a></li>'
+            f'<li><span class="number">{int(section["number"])}</span> '
+            f'<a href="#{text(section["id"])}">{text(section["title"])}</a></li>'
             for section in sections
         ),
-        "</ol></nav>",
-        *(_section(section, figures, files) for section in sections),
+        "</ul></nav>",
+        *(_section(section, figures, files, printed) for section in sections),
         "</article>",
     ]
     return "\n".join(parts)
@@ -128,11 +137,12 @@ def _header(report: Mapping[str, Any]) -> str:
     )
 
 
-def _section(section: Mapping[str, Any], figures: Figures, files: str) -> str:
+def _section(section: Mapping[str, Any], figures: Figures, files: str, printed: bool) -> str:
     identifier = text(section["id"])
     parts = [
         f'<section id="{identifier}" aria-labelledby="{identifier}-title">',
-        f'<h2 id="{identifier}-title"><span class="number">{text(section["number"])}</span> {text(section["title"])}</h2>',
+        f'<h2 id="{identifier}-title"><span class="number">{text(section["number"])}</span> '
+        f"{text(section['title'])}</h2>",
     ]
     if section.get("caption"):
         parts += [f"<p>{text(paragraph)}</p>" for paragraph in str(section["caption"]).split("\n\n")]
@@ -140,7 +150,9 @@ def _section(section: Mapping[str, Any], figures: Figures, files: str) -> str:
         items = "".join(f"<li>{text(warning)}</li>" for warning in section["warnings"])
         parts.append(f'<aside class="warnings" aria-label="Warnings of section {identifier}"><ul>{items}</ul></aside>')
     parts += [_figure(figure, figures, files) for figure in section["figures"]]
-    parts += [table_html(table, files=files) for table in section["tables"]]
+    for place, table in enumerate(section["tables"]):
+        long = len(table["rows"]) > FOLDED_ROWS and (place > 0 or bool(section["figures"]))
+        parts.append(table_html(table, files=files, folded=long and not printed, printed=printed))
     if not section["figures"] and not section["tables"]:
         parts.append('<p class="nothing">There is nothing to show here for these data.</p>')
     parts.append("</section>")
@@ -158,7 +170,7 @@ def _figure(figure: Mapping[str, Any], figures: Figures, files: str) -> str:
         caption.append(f'<span class="counterpart">Compare with the paper’s {text(counterpart)}.</span>')
     if files:
         links = " · ".join(
-            f'<a href="{text(files)}figures/{text(identifier)}.{kind}">{kind.upper()}</a>'
+            f'<a href="{text(files)}figures/{file_name(identifier)}.{kind}">{kind.upper()}</a>'
             for kind in ("svg", "pdf", "png")
         )
         caption.append(f'<span class="files">{links}</span>')
@@ -167,45 +179,61 @@ def _figure(figure: Mapping[str, Any], figures: Figures, files: str) -> str:
         inline_svg(drawn, f"figure-{identifier}") if drawn else f'<p class="nothing">{text(figure.get("alt", ""))}</p>'
     )
     return (
-        f'<figure id="figure-{text(identifier)}"><div class="plot" tabindex="0" role="group" aria-label="{text(title)}">'
+        f'<figure id="figure-{text(identifier)}">'
+        f'<div class="plot" tabindex="0" role="group" aria-label="{text(title)}">'
         f"{plot}</div><figcaption>{' '.join(caption)}</figcaption></figure>"
     )
 
 
-def table_html(table: Table, *, files: str = "") -> str:
-    """Give one table; estimates show value, interval drawn and written, and n."""
+def table_html(table: Table, *, files: str = "", folded: bool = False, printed: bool = False) -> str:
+    """Give one table; estimates show value, interval drawn and written, and n; reasons stand below it, lettered."""
     identifier = text(table["id"])
     columns = [(column["key"], column["title"], column.get("kind", "text")) for column in table["columns"]]
+    classes = {key: _class_of(table, key) for key, _, _ in columns}
     spans = {key: _span(table, key) for key, _, _ in columns}
-    head = "".join(
-        f'<th scope="col" class="{_class_of(table, key, kind)}">{text(title)}</th>' for key, title, kind in columns
-    )
+    writer = _Cells(drawn=not printed)
     rows = []
-    for row in table["rows"]:
-        cells = []
-        for place, (key, _, kind) in enumerate(columns):
-            inner = _cell(row.get(key), kind, spans[key])
-            if place == 0:
-                cells.append(f'<th scope="row">{inner}</th>')
-            else:
-                cells.append(f'<td class="{_class_of(table, key, kind)}">{inner}</td>')
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+    for row in table["rows"][: PRINTED_ROWS if printed else None]:
+        cells = [writer.cell(row.get(key), kind, spans[key]) for key, _, kind in columns]
+        first, *rest = zip(columns, cells, strict=True)
+        rows.append(
+            f'<tr><th scope="row">{first[1]}</th>'
+            + "".join(f'<td class="{classes[column[0]]}">{inner}</td>' for column, inner in rest)
+            + "</tr>"
+        )
+    head = "".join(f'<th scope="col" class="{classes[key]}">{text(title)}</th>' for key, title, _ in columns)
     if not rows:
-        rows = [f'<tr><td colspan="{len(columns)}" class="nothing">no rows</td></tr>']
-    note = f'<p class="table-note">{text(table["caption"])}</p>' if table.get("caption") else ""
-    counterpart = table.get("paper_counterpart")
-    if counterpart:
-        note += f'<p class="table-note counterpart">Compare with the paper’s {text(counterpart)}.</p>'
-    if files:
-        note += f'<p class="table-note files"><a href="{text(files)}results/{identifier}.csv">CSV</a> · <a href="{text(files)}latex/{identifier}.tex">LaTeX</a></p>'
-    return (
-        f'<div class="table-wrap" id="table-{identifier}" role="region" aria-labelledby="table-{identifier}-title" tabindex="0">'
-        f'<table><caption id="table-{identifier}-title">{text(table["title"])}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{note}"
+        rows = [f'<tr><td colspan="{len(columns)}" class="nothing">There are no rows for these data.</td></tr>']
+    title = text(table["title"])
+    drawn = (
+        f'<div class="table-wrap" id="table-{identifier}" role="region" tabindex="0" '
+        f'aria-labelledby="table-{identifier}-title"><table><caption id="table-{identifier}-title">{title}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+    whole = drawn + _notes(table, writer, files=files, printed=printed)
+    if not folded:
+        return whole
+    return f"<details><summary>{title} ({len(table['rows'])} rows)</summary>{whole}</details>"
 
 
-def _class_of(table: Table, key: str, kind: str) -> str:
+def _notes(table: Table, writer: _Cells, *, files: str, printed: bool) -> str:
+    """Give what stands below a table: its caption, the reasons its cells refer to, its counterpart, its files."""
+    parts = [text(table["caption"])] if table.get("caption") else []
+    parts += [f"<sup>{letter}</sup> because {text(reason)}." for reason, letter in writer.reasons.items()]
+    if printed and len(table["rows"]) > PRINTED_ROWS:
+        parts.append(f"The first {PRINTED_ROWS} of {len(table['rows'])} rows; all are in the workbook and as CSV.")
+    notes = [f'<p class="table-note">{" ".join(parts)}</p>'] if parts else []
+    if table.get("paper_counterpart"):
+        words = f"Compare with the paper’s {text(table['paper_counterpart'])}."
+        notes.append(f'<p class="table-note counterpart">{words}</p>')
+    if files:
+        name = file_name(str(table["id"]))
+        links = f'<a href="{text(files)}results/{name}.csv">CSV</a> · <a href="{text(files)}latex/{name}.tex">LaTeX</a>'
+        notes.append(f'<p class="table-note files">{links}</p>')
+    return "".join(notes)
+
+
+def _class_of(table: Table, key: str) -> str:
     if any(is_estimate(row.get(key)) for row in table["rows"]):
         return "estimate"
     if any(isinstance(row.get(key), int | float) and not isinstance(row.get(key), bool) for row in table["rows"]):
@@ -215,46 +243,57 @@ def _class_of(table: Table, key: str, kind: str) -> str:
 
 
 def _span(table: Table, key: str) -> tuple[float, float]:
-    """Give the range in which a column's intervals are drawn: that of the statistic if it is a share, else the data's."""
-    bounds: list[float] = []
-    for row in table["rows"]:
-        value = row.get(key)
-        if is_estimate(value) and value["value"] is not None:
-            bounds += [float(value["value"]), *(float(bound) for bound in value.get("interval") or ())]
-    if not bounds:
-        return 0.0, 1.0
-    low, high = min(0.0, *bounds), max(bounds)
-    return (low, 1.0) if high <= 1.0 else (low, high)
+    """Give the range in which a column's intervals are drawn."""
+    bounds = [
+        float(bound)
+        for row in table["rows"]
+        if is_estimate(value := row.get(key)) and value["value"] is not None
+        for bound in (value["value"], *(value.get("interval") or ()))
+    ]
+    return (min(0.0, *bounds), max(1.0, *bounds)) if bounds else (0.0, 1.0)
 
 
-def _cell(value: Any, kind: str, span: tuple[float, float]) -> str:
-    if value is None:
-        return '<span class="nothing" title="not applicable">–</span>'
-    if is_estimate(value):
-        return _estimate(value, kind, span)
-    if isinstance(value, str) and "\n" in value:
-        return "".join(f'<span class="line">{text(line)}</span>' for line in value.split("\n"))
-    return text(cell_text(value, kind))
+class _Cells:
+    """Writes the cells of one table and remembers the reasons its notes must give, each under a letter."""
 
+    def __init__(self, *, drawn: bool) -> None:
+        self.drawn = drawn
+        self.reasons: dict[str, str] = {}
 
-def _estimate(estimate: Mapping[str, Any], kind: str, span: tuple[float, float]) -> str:
-    scale = scale_of(kind)
-    count = f'<span class="n">n&nbsp;=&nbsp;{number_text(float(estimate["n"]), "count")}</span>'
-    notes = "; ".join([*estimate.get("notes", ()), *([estimate["method"]] if estimate.get("method") else [])])
-    about = f' title="{text(notes)}"' if notes else ""
-    if estimate["value"] is None:
-        return f'<span class="undefined"{about}>undefined: {text(reason_text(estimate.get("reason")))}</span> {count}'
-    value = f'<span class="value"{about}>{number_text(float(estimate["value"]), scale)}</span>'
-    if not estimate.get("interval"):
-        why = (
-            f' <span class="undefined">no interval: {text(reason_text(estimate["reason"]))}</span>'
-            if estimate.get("reason")
-            else ""
-        )
-        return f"{value}{why} {count}"
-    low, high = (float(bound) for bound in estimate["interval"])
-    written = f'<span class="interval">[{number_text(low, scale)}, {number_text(high, scale)}]</span>'
-    return f"{value} {written} {_whisker(float(estimate['value']), low, high, span)} {count}"
+    def cell(self, value: Any, kind: str, span: tuple[float, float]) -> str:
+        """Give the inside of a cell."""
+        if value is None:
+            return '<span class="nothing">–</span>'
+        if is_estimate(value):
+            return self._estimate(value, kind, span)
+        if isinstance(value, str) and "\n" in value:
+            return "".join(f'<span class="line">{text(line)}</span>' for line in value.split("\n"))
+        return text(cell_text(value, kind))
+
+    def _because(self, reason: str | None) -> str:
+        words = reason_text(reason)
+        place = len(self.reasons)
+        letter = self.reasons.setdefault(words, chr(97 + place) if place < 26 else str(place + 1))
+        return f"<sup>{letter}</sup>"
+
+    def _estimate(self, estimate: Mapping[str, Any], kind: str, span: tuple[float, float]) -> str:
+        scale = scale_of(kind)
+        count = f'<span class="n">n&nbsp;=&nbsp;{number_text(float(estimate["n"]), "count")}</span>'
+        about = "; ".join([*estimate.get("notes", ()), *([estimate["method"]] if estimate.get("method") else [])])
+        hint = f' title="{text(about)}"' if about and self.drawn else ""
+        if estimate["value"] is None:
+            return f'<span class="undefined"{hint}>undefined{self._because(estimate.get("reason"))}</span> {count}'
+        value = f'<span class="value"{hint}>{number_text(float(estimate["value"]), scale)}</span>'
+        if not estimate.get("interval"):
+            reason = estimate.get("reason")
+            why = f' <span class="undefined">no interval{self._because(reason)}</span>' if reason else ""
+            return f"{value}{why} {count}"
+        low, high = (float(bound) for bound in estimate["interval"])
+        written = f'<span class="interval">[{number_text(low, scale)}, {number_text(high, scale)}]</span>'
+        # A share is drawn on the whole of its scale, so that rows of one kind compare by eye.
+        place = (0.0, 1.0) if low >= 0 and high <= 1 else span
+        bar = f" {_whisker(float(estimate['value']), low, high, place)}" if self.drawn else ""
+        return f"{value} {written}{bar} {count}"
 
 
 def _whisker(value: float, low: float, high: float, span: tuple[float, float]) -> str:
@@ -272,7 +311,9 @@ def _whisker(value: float, low: float, high: float, span: tuple[float, float]) -
 # --- whole documents -------------------------------------------------------------------------------------------------
 
 
-def document(report: Mapping[str, Any], figures: Figures, *, css: str, language: str = "en") -> str:
+def document(
+    report: Mapping[str, Any], figures: Figures, *, css: str, language: str = "en", printed: bool = False
+) -> str:
     """Give the report as one self-contained HTML file; the style sheet goes into its head."""
     if "</" in css:
         raise ValueError("A style sheet with </ in it would end its own element.")
@@ -281,7 +322,7 @@ def document(report: Mapping[str, Any], figures: Figures, *, css: str, language:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{text(report['title'])}</title>\n<style>\n{css}\n</style>\n</head>\n"
-        f'<body class="report-page">\n<main>\n{body(report, figures)}\n</main>\n</body>\n</html>\n'
+        f'<body class="report-page">\n<main>\n{body(report, figures, printed=printed)}\n</main>\n</body>\n</html>\n'
     )
 
 
@@ -300,7 +341,7 @@ def pdf(report: Mapping[str, Any], figures: Figures, *, css: str) -> bytes:
             "The PDF needs WeasyPrint and the Pango libraries (Debian: libpango-1.0-0 libpangoft2-1.0-0)."
         ) from error
     made: Callable[..., Any] = HTML(
-        string=document(report, figures, css=css), url_fetcher=_refuse, base_url=None
+        string=document(report, figures, css=css, printed=True), url_fetcher=_refuse, base_url=None
     ).write_pdf
     return bytes(made(pdf_variant="pdf/ua-1"))
 

@@ -290,26 +290,17 @@ def reliability_figure(found: Assessment, path: Path, title: str) -> None:
         canvas = Canvas(figsize=(4.6, 4.6), layout="constrained")
         axes = canvas.subplots()
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="perfectly calibrated")
-        filled = [b for b in found.bins if b.accuracy is not None]
-        axes.bar(
-            [(b.low + b.high) / 2 for b in filled],
-            [b.accuracy for b in filled],
-            width=1 / BINS * 0.9,
-            color=PALETTE["sadness"],
-            label="accuracy",
-        )
-        for b in filled:
-            axes.annotate(
-                str(b.n), ((b.low + b.high) / 2, b.accuracy), ha="center", va="bottom", fontsize=6, color="#555555"
-            )
-        axes.plot(
-            [b.confidence for b in filled],
-            [b.accuracy for b in filled],
-            "o",
-            markersize=3,
-            color=PALETTE["surprise"],
-            label="mean confidence of the bin",
-        )
+        middles, heights, sureness, counts = [], [], [], []
+        for b in found.bins:
+            if b.accuracy is not None and b.confidence is not None:
+                middles.append((b.low + b.high) / 2)
+                heights.append(b.accuracy)
+                sureness.append(b.confidence)
+                counts.append(b.n)
+        axes.bar(middles, heights, width=1 / BINS * 0.9, color=PALETTE["sadness"], label="accuracy")
+        for middle, height, n in zip(middles, heights, counts, strict=True):
+            axes.annotate(str(n), (middle, height), ha="center", va="bottom", fontsize=6, color="#555555")
+        axes.plot(sureness, heights, "o", markersize=3, color=PALETTE["surprise"], label="mean confidence of the bin")
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title=title)
         axes.legend(loc="upper left", fontsize=7, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from annotation.inference.base import ClassifierError, sha256_of
 from annotation.inference.classifier import Activation, LabelScheme, Probabilities, digest_of
 from annotation.inference.default_classifier import MAX_TOKENS, softmax, usable_threads
 from annotation.inference.engine import Batch, Engine
-from annotation.inference.text import PREPROCESSING_VERSION, normalise
+from annotation.inference.text import PREPROCESSING_VERSION, normalise, whole_characters
 from evaluation.emotions import DEFAULT_GROUPING, Grouping
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -24,7 +24,7 @@ _FILES: Final = ("*.safetensors", "*.json", "vocab.txt", "merges.txt", "*.model"
 
 def folded(text: str) -> str:
     """Fold white space but keep the case: many models are cased."""
-    return " ".join(text.split())
+    return " ".join(whole_characters(text).split())
 
 
 class _TransformersRuntime:

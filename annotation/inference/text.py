@@ -30,12 +30,19 @@ _BROKEN_APOSTROPHE: Final = re.compile(
 _DETACHED_CLITIC: Final = re.compile(r"(?<=[a-z]) ?' ?(?=(?:s|t|m|d|re|ve|ll)\b)", re.IGNORECASE)
 
 
+def whole_characters(text: str) -> str:
+    """Give the text with halves of surrogate pairs, which no encoder can write, as replacement characters."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def normalise(text: str) -> str:
     """Give the form in which equal texts are equal: Unicode NFC, white space folded, case folded.
 
     A text's digest is computed over this form. The default encoder is uncased, so nothing that it can see is lost.
     """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", whole_characters(text)).casefold())
     return _WHITESPACE.sub(" ", folded).strip()
 
 

@@ -53,10 +53,10 @@ class Recipe:
     clip: float = 1.0
     average_decay: float = 0.998
     grouped_loss: float = 0.5
+    grouping: str = "ekman"
     evaluations_per_epoch: int = 1
     patience: int = 3
     empathetic_weight: float = 0.0
-    distil: float = 0.0
 
 
 @dataclass
@@ -146,13 +146,14 @@ class Trainer:
         self.device, self.format = device_and_format()
         self.dtype = torch.bfloat16 if self.format == "bf16" else torch.float32
         self.shape = Shape.of(base)
+        self.scale = start.scale if start is not None else recipe.alpha / recipe.rank
         self.weights = as_tensors(load_weights(base), device=self.device, dtype=self.dtype)
         self.train_ids = token_ids(base, train.texts, recipe.max_length)
         self.dev_ids = token_ids(base, dev.texts, recipe.max_length)
         self.lengths = np.array([len(ids) for ids in self.train_ids], dtype=np.int64)
         self.steps_per_epoch = len(batches(self.lengths, rows=recipe.batch_rows, seed=recipe.seed, epoch=0))
         self.steps = self.steps_per_epoch * recipe.epochs
-        self.grouping = torch.from_numpy(GROUPINGS["ekman"].matrix.astype(np.float32)).to(self.device)
+        self.grouping = torch.from_numpy(GROUPINGS[recipe.grouping].matrix.astype(np.float32)).to(self.device)
         torch.manual_seed(recipe.seed)
         self.parameters = self._fresh(start)
         self.averages = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
@@ -199,7 +200,7 @@ class Trainer:
             up={name: values[f"{name}.lora_B"] for name in names},
             head_weight=values["head.weight"],
             head_bias=values["head.bias"],
-            scale=self.recipe.alpha / self.recipe.rank,
+            scale=self.scale,
             labels=GO_EMOTIONS,
         )
 
@@ -225,7 +226,7 @@ class Trainer:
             torch.from_numpy(ids).to(self.device),
             torch.from_numpy(mask).to(self.device),
             adapter=factors,
-            scale=self.recipe.alpha / self.recipe.rank,
+            scale=self.scale,
             dropout=self.recipe.encoder_dropout if training else 0.0,
             adapter_dropout=self.recipe.adapter_dropout if training else 0.0,
         )
@@ -315,6 +316,16 @@ class Trainer:
             self._order_of = epoch
         return self._order[position]
 
+    def take(self, adapter: Adapter) -> None:
+        """Put an adapter in the place of the averaged parameters, so that `probabilities` are its own."""
+        import torch
+
+        for name in self.shape.linear_names():
+            self.averages[f"{name}.lora_A"] = torch.from_numpy(adapter.down[name].copy()).to(self.device)
+            self.averages[f"{name}.lora_B"] = torch.from_numpy(adapter.up[name].copy()).to(self.device)
+        self.averages["head.weight"] = torch.from_numpy(adapter.head_weight.copy()).to(self.device)
+        self.averages["head.bias"] = torch.from_numpy(adapter.head_bias.copy()).to(self.device)
+
     def dev_probabilities(self) -> NDArray[np.float32]:
         """Give the 28 probabilities of the dev rows under the averaged parameters."""
         return self.probabilities(self.dev_ids)
@@ -333,6 +344,9 @@ class Trainer:
         return found
 
     def _evaluate(self) -> None:
+        if len(self.dev_set) == 0:
+            self.adapter().save(self.folder / "best.safetensors")
+            return
         figures = seven_way(self.dev_set, self.dev_probabilities())
         figures |= {"step": float(self.step)}
         self.history.append(figures)

@@ -92,7 +92,7 @@ class CampaignMember(BasePermission):
         if not request.user.is_authenticated:
             return False
         campaign = Campaign.objects.filter(name=view.kwargs["campaign"]).first()
-        held = roles_of(cast(User, request.user), campaign) if campaign else frozenset()
+        held = roles_of(request.user, campaign) if campaign else frozenset()
         if campaign is None or not held:
             raise Http404
         view.campaign = campaign  # type: ignore[attr-defined]

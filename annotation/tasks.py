@@ -35,12 +35,12 @@ def start(job: Job) -> None:
 
 def hint(job_id: str) -> None:
     try:
-        run_job.apply_async(args=[job_id], retry=False)
+        run_job.apply_async(args=(job_id,), retry=False)
     except Exception as error:  # the broker is only a hint; the row is written
         log.warning("broker_unreachable", job=job_id, error=type(error).__name__)
 
 
-@shared_task(name="annotation.tasks.run_job")  # type: ignore[untyped-decorator]
+@shared_task(name="annotation.tasks.run_job")
 def run_job(job_id: str) -> None:
     """Work on a job, or on the chunks of one, or find that there is nothing to do."""
     job = Job.objects.filter(pk=job_id).first()
@@ -207,7 +207,7 @@ STEPS: dict[str, Step] = {
 }
 
 
-@shared_task(name="annotation.tasks.reconcile")  # type: ignore[untyped-decorator]
+@shared_task(name="annotation.tasks.reconcile")
 def reconcile() -> int:
     """Hint again at what waits although nobody works on it; give up on what was tried too often."""
     jobs.give_up()

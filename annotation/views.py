@@ -7,7 +7,7 @@ from typing import Any, cast
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.db import connection
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -17,6 +17,14 @@ from annotation.access import campaigns_of, requires_role, roles_of
 from annotation.forms import JoinForm
 from annotation.models import Campaign, ReportRun, Role, Task, User
 from annotation.workflow import accounts, jobs, overview, progress, reporting
+
+
+def whole(request: HttpRequest, name: str, default: int, low: int, high: int) -> int:
+    """A number of a form, put into its range; whatever is no number is the default."""
+    try:
+        return min(max(int(request.POST.get(name) or default), low), high)
+    except ValueError:
+        return default
 
 
 @require_GET
@@ -85,8 +93,8 @@ def invite(request: HttpRequest, campaign: Campaign) -> HttpResponse:
     link = accounts.invite(
         campaign=campaign,
         role=role,
-        uses=min(max(int(request.POST.get("uses") or 1), 1), 200),
-        days=min(max(int(request.POST.get("days") or 14), 1), 90),
+        uses=whole(request, "uses", 1, 1, 200),
+        days=whole(request, "days", 14, 1, 90),
         by=cast(User, request.user),
     )
     address = request.build_absolute_uri(f"/join/{link}/")
@@ -106,7 +114,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "annotation/join_closed.html", status=404)
     if request.user.is_authenticated:
         if request.method == "POST":
-            accounts.accept(token=token, user=cast(User, request.user))
+            accounts.accept(token=token, user=request.user)
             return redirect("queues")
         return render(request, "annotation/join.html", {"invitation": invitation, "form": None})
     form = JoinForm(request.POST or None)
@@ -156,7 +164,7 @@ def report_file(request: HttpRequest, report_id: str, name: str) -> FileResponse
 
 @require_GET
 @login_required
-def report_bundle(request: HttpRequest, report_id: str) -> HttpResponse:
+def report_bundle(request: HttpRequest, report_id: str) -> StreamingHttpResponse:
     found = report_for(cast(User, request.user), report_id)
     return reporting.bundle_response(found)
 
@@ -190,7 +198,7 @@ def account_token(request: HttpRequest) -> HttpResponse:
         user=user,
         name=request.POST.get("name", "")[:80] or "token",
         scope="write" if request.POST.get("scope") == "write" else "read",
-        days=min(max(int(request.POST.get("days") or 30), 1), 365),
+        days=whole(request, "days", 30, 1, 365),
     )
     return render(
         request,
@@ -202,7 +210,8 @@ def account_token(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def account_token_revoke(request: HttpRequest, token_id: int) -> HttpResponse:
-    accounts.revoke_token(user=cast(User, request.user), token_id=token_id)
+    if not accounts.revoke_token(user=cast(User, request.user), token_id=token_id):
+        raise Http404
     return redirect("account")
 
 
@@ -219,7 +228,9 @@ def account_data(request: HttpRequest) -> HttpResponse:
 @login_required
 def account_withdraw(request: HttpRequest, campaign: str) -> HttpResponse:
     user = cast(User, request.user)
-    found = get_object_or_404(Campaign, name=campaign, memberships__user=user)
+    found = Campaign.objects.filter(name=campaign, memberships__user=user, memberships__active=True).first()
+    if found is None:
+        raise Http404
     accounts.withdraw(user=user, campaign=found)
     return redirect("account")
 
@@ -231,4 +242,5 @@ def job_cancel(request: HttpRequest, job_id: str) -> HttpResponse:
     if job is None:
         raise Http404
     jobs.request_cancel(job)
-    return redirect(request.POST.get("next") if str(request.POST.get("next", "")).startswith("/admin/") else "queues")
+    back = str(request.POST.get("next", ""))
+    return redirect(back if back.startswith("/admin/") else "queues")

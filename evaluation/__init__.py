@@ -1,0 +1,2 @@
+"""The statistics: pure functions over tables; `python -m evaluation` is their command."""
+

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count, Q
@@ -45,7 +46,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
-def next_step(datasets: list[Dataset], texts: int, labelled: int) -> tuple[str, str]:
+def next_step(datasets: Sequence[Dataset], texts: int, labelled: int) -> tuple[str, str]:
     """The one thing an administrator would do next, and where."""
     launch = "/admin/annotation/job/launch"
     if not datasets:

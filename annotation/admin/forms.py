@@ -43,7 +43,10 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminIntegerFieldWidget,
     )
     strata = forms.MultipleChoiceField(
-        choices=STRATA, required=False, initial=["dataset", "user_label"], widget=UnfoldAdminCheckboxSelectMultipleWidget
+        choices=STRATA,
+        required=False,
+        initial=["dataset", "user_label"],
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
     balanced = forms.BooleanField(
         required=False, help_text="Spread the strata evenly over the order of work.", widget=UnfoldBooleanSwitchWidget
@@ -85,7 +88,8 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
                 "strata": self.cleaned_data["strata"],
                 "balanced": self.cleaned_data["balanced"],
             }
-        return super().save(commit)
+        campaign: Campaign = super().save(commit)
+        return campaign
 
 
 def names(model: type[Dataset] | type[System]) -> list[tuple[str, str]]:

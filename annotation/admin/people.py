@@ -12,7 +12,7 @@ admin.site.unregister(Group)  # roles are memberships
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, AuditedAdmin):  # type: ignore[misc, type-arg]
+class UserAdmin(DjangoUserAdmin, AuditedAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm

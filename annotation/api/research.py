@@ -247,7 +247,7 @@ class ReportListApi(APIView):
     @extend_schema(operation_id="reports_list", responses=ReportSerializer(many=True))
     def get(self, request: Request) -> Response:
         page = NewestFirst()
-        rows = page.paginate_queryset(reports_of(cast(User, request.user)), request, view=self)
+        rows: list[ReportRun] | None = page.paginate_queryset(reports_of(cast(User, request.user)), request, view=self)
         return page.get_paginated_response(ReportSerializer(rows, many=True).data)
 
 

@@ -83,6 +83,8 @@ class Comparison:
         Shape (systems, systems): the share of resamples in which a system holds a rank (1 is the highest value).
     letters
         Systems that share a letter are not separated by the Holm-adjusted tests.
+    reference
+        The system that is the human reference, empty without one.
     """
 
     dataset: str
@@ -94,6 +96,7 @@ class Comparison:
     letters: tuple[str, ...]
     turns: int
     dialogues: int
+    reference: str = ""
 
 
 def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> list[NDArray[np.int64]]:
@@ -248,6 +251,7 @@ def _compare(
         compact_letters(names, apart),
         panel.turns,
         panel.dialogues,
+        next((group.system for group in groups if group.is_reference), ""),
     )
 
 

@@ -785,7 +785,7 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
                 {
                     "dataset": one.dataset,
                     "measure": MEASURES[one.measure],
-                    "system": system,
+                    "system": _shown(one, system),
                     "value": one.values[place],
                     "letters": one.letters[place],
                     "first": _number(chances[0]),
@@ -798,8 +798,8 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
                 {
                     "dataset": one.dataset,
                     "measure": MEASURES[one.measure],
-                    "first": pair.first,
-                    "second": pair.second,
+                    "first": _shown(one, pair.first),
+                    "second": _shown(one, pair.second),
                     "difference": pair.raw,
                     "p": pair.p,
                     "p_holm": pair.p_holm,
@@ -851,13 +851,13 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
             "forest",
             f"{MEASURES[one.measure]}: {one.dataset}",
             f"Values with intervals of {len(one.systems)} systems on {one.turns} common turns of {one.dataset}; "
-            f"highest first: {', '.join(one.systems)}.",
+            f"highest first: {', '.join(_shown(one, system) for system in one.systems)}.",
             {
                 "rows": [
                     {
-                        "label": f"{system} ({letters})",
+                        "label": f"{_shown(one, system)} ({letters})",
                         "estimate": estimate,
-                        "group": "human" if system == "reference" else "system",
+                        "group": "human" if system == one.reference else "system",
                     }
                     for system, letters, estimate in zip(one.systems, one.letters, one.values, strict=True)
                 ],
@@ -882,6 +882,10 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
         "section 4."
     )
     return Section("comparison", 9, "Systems compared", caption, tables, figures, warnings_of(warnings))
+
+
+def _shown(one: Comparison, system: str) -> str:
+    return HUMAN if system == one.reference else system
 
 
 def _rank(chances: Floats, level: float) -> int | None:

@@ -1,0 +1,357 @@
+"""The report on a small fixed corpus, every figure worked out here by hand; bundles; what changed."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.emotions import EMOTIONS
+from evaluation.intervals import Estimate
+from evaluation.report import (
+    ReportSettings,
+    ReportTables,
+    build_report,
+    compare,
+    dumps,
+    recompute,
+    write_tables,
+    zipped,
+)
+from evaluation.report_model import Report, sentence
+from evaluation.tables import TableError
+
+# dialogue, turn, user, response of a, response of b, human response: six turns of three dialogues
+CORPUS = (
+    ("d1", 1, "joy", "joy", "neutral", "joy"),
+    ("d1", 2, "neutral", "neutral", "neutral", "neutral"),
+    ("d2", 1, "joy", "neutral", "neutral", "joy"),
+    ("d2", 2, "surprise", "joy", "neutral", "surprise"),
+    ("d3", 1, "sadness", "anger", "neutral", "neutral"),
+    ("d3", 2, "neutral", "joy", None, "neutral"),
+)
+
+
+def turns(*, verified: bool = False) -> pd.DataFrame:
+    rows = []
+    for dialogue, turn, user, a, b, human in CORPUS:
+        for system, response in (("a", a), ("b", b), ("reference", human)):
+            rows.append(
+                {
+                    "dialogue": dialogue,
+                    "turn": turn,
+                    "dataset": "ReDial",
+                    "system": system,
+                    "user_label": user,
+                    "response_label": response,
+                    "reference_label": human,
+                }
+            )
+    table = pd.DataFrame(rows)
+    if verified:
+        # People find that the user of d2/1 was neutral, and agree with everything else.
+        table["user_verified"] = table["user_label"].mask((table["dialogue"] == "d2") & (table["turn"] == 1), "neutral")
+        table["response_verified"] = table["response_label"]
+        table["reference_verified"] = table["reference_label"]
+    return table
+
+
+def judgments() -> pd.DataFrame:
+    rows = []
+    for dialogue, turn, user, *_ in CORPUS:
+        for annotator in ("r1", "r2"):
+            label = "joy" if (annotator, dialogue, turn) == ("r2", "d1", 2) else user
+            rows.append(
+                {
+                    "item": f"{dialogue}-{turn}",
+                    "annotator": annotator,
+                    "label": label,
+                    "dialogue": dialogue,
+                    "kind": "user",
+                    "dataset": "ReDial",
+                    "prelabel": user,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def ratings() -> pd.DataFrame:
+    rows = []
+    for place, (dialogue, turn, *_) in enumerate(CORPUS):
+        for annotator, shift in (("q1", 0), ("q2", 1)):
+            rows.append(
+                {
+                    "item": f"{dialogue}-{turn}-a",
+                    "annotator": annotator,
+                    "dialogue": dialogue,
+                    "turn": turn,
+                    "dataset": "ReDial",
+                    "system": "a",
+                    "outcome": "satisfaction",
+                    "value": 1 + (place + shift) % 5,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+SETTINGS = ReportSettings(title="Small", seed=5, replicates=100, permutations=200, sensitivity=False)
+
+
+@cache
+def unverified() -> Report:
+    return build_report(ReportTables(turns()), SETTINGS)
+
+
+@cache
+def complete() -> Report:
+    return build_report(ReportTables(turns(verified=True), judgments(), ratings()), SETTINGS)
+
+
+def row_of(report: Report, table: str, **wanted: object) -> dict:
+    found = [row for row in report.table(table).rows if all(row[key] == value for key, value in wanted.items())]
+    assert len(found) == 1, (table, wanted, found)
+    return dict(found[0])
+
+
+def value_of(cell: object) -> float | None:
+    return cell.value if isinstance(cell, Estimate) else cell  # type: ignore[return-value]
+
+
+def test_the_report_has_its_eleven_sections_in_order():
+    report = unverified()
+    assert [section.number for section in report.sections] == list(range(11))
+    assert len({table.id for section in report.sections for table in section.tables}) == sum(
+        len(section.tables) for section in report.sections
+    )
+
+
+def test_alignment_by_hand():
+    report = unverified()
+    a = row_of(report, "alignment", system="a")
+    assert (a["turns"], a["dialogues"], a["verified"]) == (6, 3, 0)
+    assert value_of(a["exact_raw"]) == pytest.approx(2 / 6)  # d1/1, d1/2
+    assert value_of(a["coarse_raw"]) == pytest.approx(4 / 6)  # and surprise-joy, sadness-anger
+    assert (a["coarse_low_raw"], a["coarse_high_raw"]) == (pytest.approx(3 / 6), pytest.approx(4 / 6))
+    b = row_of(report, "alignment", system="b")
+    assert b["turns"] == 5
+    assert value_of(b["exact_raw"]) == pytest.approx(1 / 5)
+    human = row_of(report, "alignment", system="human reference")
+    assert value_of(human["exact_raw"]) == pytest.approx(5 / 6)
+    excluded = row_of(report, "alignment-surprise", system="a", place="excluded")
+    assert value_of(excluded["c_raw"]) == pytest.approx(3 / 5)
+
+
+def test_flatness_by_hand():
+    report = unverified()
+    a = row_of(report, "flatness", system="a")
+    # responses of a: joy 3, neutral 2, anger 1
+    bits = -(3 / 6 * math.log2(3 / 6) + 2 / 6 * math.log2(2 / 6) + 1 / 6 * math.log2(1 / 6))
+    assert value_of(a["entropy_raw"]) == pytest.approx(bits)
+    assert value_of(a["flatness_raw"]) == pytest.approx(bits / math.log2(7))
+    assert value_of(a["observed"]) == pytest.approx(bits / math.log2(3))
+    assert value_of(a["miller_madow"]) == pytest.approx(bits + 2 / (2 * 6 * math.log(2)))
+    b = row_of(report, "flatness", system="b")
+    assert value_of(b["flatness_raw"]) == 0
+    assert b["observed"].value is None
+    assert b["observed"].reason == "no_variation"
+    shares = row_of(report, "label-distribution", system="a")
+    assert [value_of(shares[e]) for e in EMOTIONS] == pytest.approx([3 / 6, 0, 1 / 6, 0, 0, 0, 2 / 6])
+
+
+def test_f1_by_hand():
+    report = unverified()
+    joy = row_of(report, "f1", system="a", emotion="joy")
+    # reference joy in d1/1, d2/1; a says joy in d1/1, d2/2, d3/2: tp 1
+    assert (joy["support"], joy["predicted"]) == (2, 3)
+    assert value_of(joy["precision"]) == pytest.approx(1 / 3)
+    assert value_of(joy["recall"]) == pytest.approx(1 / 2)
+    assert value_of(joy["f1_raw"]) == pytest.approx(2 / 5)
+    assert row_of(report, "f1", system="a", emotion="fear")["f1_raw"].reason == "class_absent"
+    macro = row_of(report, "macro-f1", system="a")
+    # neutral: reference in d1/2, d3/1, d3/2, a in d1/2, d2/1, tp 1 -> 2/5; anger and surprise 0; four of seven
+    assert macro["classes"] == "4 of 7"
+    assert value_of(macro["macro_raw"]) == pytest.approx((2 / 5 + 2 / 5 + 0 + 0) / 4)
+    assert value_of(macro["all7"]) == pytest.approx((4 / 5) / 7)
+    assert value_of(macro["accuracy"]) == pytest.approx(2 / 6)
+    assert not any(row["system"] == "human reference" for row in report.table("macro-f1").rows)
+
+
+def test_confusion_and_patterns_by_hand():
+    report = unverified()
+    joy = row_of(report, "confusion-user-response-redial", system="a", row="joy")
+    assert (joy["turns"], joy["joy"], joy["neutral"]) == (2, 1, 1)
+    assert joy["neutral_share"] == pytest.approx(0.5)
+    assert report.table("confusion-user-response-redial").paper_counterpart == "Figure 3"
+    paper = row_of(report, "paper-patterns", user="joy", response="neutral", system="b")
+    assert (paper["turns"], paper["share"]) == (2, 1.0)
+
+
+def test_comparisons_are_on_common_turns():
+    report = unverified()
+    pair = row_of(report, "pairs", measure="Exact alignment", first="a", second="b")
+    # without d3/2: a 2 of 5, b 1 of 5; the human reference 4 of 5
+    assert value_of(pair["difference"]) == pytest.approx(1 / 5)
+    first = report.table("ranks").rows[0]
+    assert first["system"] == "human reference"
+    assert value_of(first["value"]) == pytest.approx(4 / 5)
+
+
+def test_without_a_human_label_the_title_and_the_warnings_say_so():
+    report = unverified()
+    assert report.status == "unverified"
+    assert "unverified" in report.title
+    assert any("classifier" in warning for warning in report.sections[0].warnings)
+    row = row_of(report, "alignment", system="a")
+    assert row["exact_verified"].value is None
+    assert row["exact_corrected"].reason == "no_data"
+    assert report.sections[8].tables == ()
+    assert report.sections[8].warnings
+
+
+def test_with_every_turn_verified_the_human_value_stands_beside_the_classifiers():
+    report = complete()
+    assert report.status == "verified"
+    assert report.title == "Small"
+    a = row_of(report, "alignment", system="a")
+    assert value_of(a["exact_verified"]) == pytest.approx(3 / 6)  # d2/1 is neutral to neutral by human labels
+    assert a["exact_verified"].se == 0  # the corpus is known completely
+    assert value_of(a["exact_raw"]) == pytest.approx(2 / 6)
+
+
+def test_reliability_by_hand():
+    report = complete()
+    row = row_of(report, "agreement", part="all")
+    assert (row["items"], row["annotators"]) == (6, 2)
+    assert value_of(row["percent_agreement"]) == pytest.approx(5 / 6)
+    # coincidences: joy 5, neutral 3, surprise 2, sadness 2 of 12; D_e = 1 - (20 + 6 + 2 + 2) / 132
+    expected = 1 - (2 / 12) / (1 - (5 * 4 + 3 * 2 + 2 + 2) / (12 * 11))
+    assert value_of(row["krippendorff_alpha"]) == pytest.approx(expected)
+    user = row_of(report, "validation", role="user utterance")
+    assert value_of(user["accuracy"]) == pytest.approx(5 / 6)
+    responses = row_of(report, "validation", role="system response", system="all")
+    assert value_of(responses["accuracy"]) == 1
+    matrix = row_of(report, "validation-matrix", role="user utterance", emotion="neutral")
+    assert (matrix["n"], matrix["joy"], matrix["neutral"]) == (3, 1, 2)
+
+
+def test_ratings_by_hand_and_the_word_association():
+    report = complete()
+    quality = row_of(report, "quality", flag="exact match")
+    # verified aligned for a: d1/1 (ratings 1, 2), d1/2 (2, 3), d2/1 (3, 4); misaligned: 4, 5; 5, 1; 1, 2
+    assert value_of(quality["aligned"]) == pytest.approx((1 + 2 + 2 + 3 + 3 + 4) / 6)
+    assert value_of(quality["misaligned"]) == pytest.approx((4 + 5 + 5 + 1 + 1 + 2) / 6)
+    aligned, misaligned = np.array([1, 2, 2, 3, 3, 4]), np.array([4, 5, 5, 1, 1, 2])
+    expected = np.sign(aligned[:, None] - misaligned[None]).mean()
+    assert value_of(quality["delta"]) == pytest.approx(expected)
+    section = report.sections[8]
+    assert "association" in section.caption
+    assert "effect" not in section.tables[2].title
+    randomised = build_report(
+        ReportTables(turns(verified=True), judgments(), ratings()),
+        ReportSettings(seed=5, replicates=50, permutations=100, sensitivity=False, randomised=True),
+    )
+    assert "effect" in randomised.sections[8].tables[2].title
+
+
+def test_every_number_has_its_n_and_every_undefined_one_its_sentence():
+    plain = json.loads(dumps(unverified()))
+    cells = [
+        cell
+        for section in plain["sections"]
+        for table in section["tables"]
+        for row in table["rows"]
+        for cell in row.values()
+        if isinstance(cell, dict)
+    ]
+    assert len(cells) > 250
+    for cell in cells:
+        assert isinstance(cell["n"], int)
+        if cell["value"] is None:
+            assert cell["sentence"].startswith("Undefined, because")
+    assert sentence("no_pairs") == "Undefined, because no item has two labels."
+
+
+def test_every_figure_says_in_words_what_it_shows_and_carries_its_data():
+    for section in complete().sections:
+        for figure in section.figures:
+            assert len(figure.alt) > 40
+            assert figure.data
+
+
+def test_the_same_tables_give_the_same_bytes_whatever_the_order_of_rows():
+    shuffled = turns(verified=True).sample(frac=1, random_state=3)
+    again = build_report(ReportTables(shuffled, judgments(), ratings()), SETTINGS)
+    assert dumps(again) == dumps(complete())
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_bundle_recomputes_byte_for_byte(tmp_path, form):
+    cases = pd.DataFrame({"pattern": ["joy → neutral"], "user_text": ["=cmd|x"], "confidence": [0.5], "turn": ["1"]})
+    responses = pd.DataFrame({"dataset": ["ReDial"], "system": ["a"], "answered": [6]})
+    tables = ReportTables(turns(verified=True), judgments(), ratings(), responses, cases)
+    report = build_report(tables, SETTINGS)
+    folder = tmp_path / "bundle"
+    write_tables(tables, SETTINGS, folder)
+    assert "'=cmd|x" in (folder / "tables" / "cases.csv").read_text()
+    place = folder
+    if form == "zip":
+        place = tmp_path / "bundle.zip"
+        place.write_bytes(zipped(folder))
+    assert dumps(recompute(place)) == dumps(report)
+    (folder / "report.json").write_text(dumps(report))
+    assert recompute(folder).differences == ()
+
+
+def test_a_changed_number_in_a_stored_report_is_found(tmp_path):
+    write_tables(ReportTables(turns()), SETTINGS, tmp_path)
+    stored = json.loads(dumps(unverified()))
+    table = next(table for section in stored["sections"] for table in section["tables"] if table["id"] == "alignment")
+    table["rows"][0]["exact_raw"]["value"] = 0.9
+    (tmp_path / "report.json").write_text(json.dumps(stored))
+    found = recompute(tmp_path).differences
+    assert len(found) == 1
+    assert "alignment" in found[0]
+    assert "0.9" in found[0]
+
+
+def test_what_changed_between_two_reports_is_listed_number_by_number():
+    table = turns()
+    table.loc[(table["system"] == "b") & (table["dialogue"] == "d3"), "response_label"] = "sadness"
+    changes = compare(unverified(), build_report(ReportTables(table), SETTINGS))
+    exact = changes[
+        (changes["table"] == "alignment") & (changes["column"] == "exact_raw") & (changes["part"] == "value")
+    ]
+    assert list(exact["row"]) == ["ReDial · b"]
+    assert exact["change"].iloc[0] == pytest.approx(2 / 6 - 1 / 5)
+    assert compare(unverified(), unverified()).empty
+
+
+def test_what_is_no_bundle_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(TableError, match=r"folder or \.zip"):
+        recompute(tmp_path / "absent")
+    with pytest.raises(TableError, match=r"settings\.json"):
+        recompute(tmp_path)
+    with pytest.raises(ValueError, match="Unknown metric options: colour"):
+        ReportSettings.from_json({"options": {"colour": "red"}})
+
+
+def test_one_system_and_no_reference_still_make_a_report():
+    table = turns()
+    table = table[table["system"] == "a"].assign(reference_label=None)
+    report = build_report(ReportTables(table), SETTINGS)
+    assert row_of(report, "macro-f1", system="a")["macro_raw"].reason == "no_data"
+    assert report.sections[9].warnings
+
+
+def test_a_second_labelling_stands_beside_the_first():
+    table = turns()
+    for role in ("user", "response", "reference"):
+        table[f"{role}_label_ekman"] = table[f"{role}_label"].replace("neutral", "joy")
+    report = build_report(ReportTables(table), SETTINGS)
+    row = row_of(report, "groupings", system="b", measure="Exact alignment")
+    assert value_of(row["campaign"]) == pytest.approx(1 / 5)
+    assert value_of(row["other"]) == pytest.approx(3 / 5)

@@ -11,7 +11,7 @@ Sources: Cohen (1960, 1968); Scott (1955); Fleiss (1971); Fleiss, Cohen and Ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, get_args
@@ -148,24 +148,42 @@ class Layout:
 
 
 def total_sums(counts: Floats) -> Floats:
-    """Give the additive parts of all items together, shape (width,): two products of K x n by n x K."""
+    """Give the additive parts of all items together, shape (width,): products of K x n by n x K."""
     layout = Layout(counts.shape[1])
-    raters = counts.sum(axis=1)
-    share_scale, pair_scale, unit_scale = _scales(raters)
     upper = (layout.rows, layout.columns)
-    parts = []
-    for scale in (pair_scale, unit_scale):
-        matrix = counts.T @ (counts * scale[:, None])
-        matrix[np.diag_indices_from(matrix)] -= scale @ counts
-        parts.append(matrix[upper])
+    raters = _row_sums(counts)
+    within, coincidence = np.zeros((2, layout.categories, layout.categories))
+    shares = np.zeros(layout.categories)
+    for labels, rows in _by_labels(counts, raters):
+        totals = rows.sum(axis=0) if len(rows) < 2 else np.ones(len(rows)) @ rows
+        shares += totals / labels
+        if labels > 1:
+            pairs = rows.T @ rows
+            pairs[np.diag_indices_from(pairs)] -= totals
+            within += pairs / (labels * (labels - 1))
+            coincidence += pairs / (labels - 1)
     tail = np.array([np.count_nonzero(raters), np.count_nonzero(raters >= 2)], dtype=float)
-    return np.concatenate([*parts, share_scale @ counts, tail])
+    return np.concatenate([within[upper], coincidence[upper], shares, tail])
+
+
+def _row_sums(counts: Floats) -> Floats:
+    # a product is several times faster than a sum over short rows
+    return np.asarray(counts @ np.ones(counts.shape[1]))
+
+
+def _by_labels(counts: Floats, raters: Floats) -> Iterator[tuple[float, Floats]]:
+    """Give the items with as many labels together: their scale leaves the sum, so that no scaled copy is made."""
+    found = np.flatnonzero(np.bincount(raters.astype(np.int64))) if len(raters) else np.empty(0)
+    for labels in found:
+        if labels == 0:
+            continue
+        yield float(labels), counts if len(found) == 1 else counts[raters == labels]
 
 
 def cluster_sums(counts: Floats, clusters: Ints, n_clusters: int) -> Floats:
     """Give the additive parts per cluster, shape (D, width); `clusters` numbers the dialogue of each item."""
     layout = Layout(counts.shape[1])
-    raters = counts.sum(axis=1)
+    raters = _row_sums(counts)
     share_scale, pair_scale, unit_scale = _scales(raters)
     columns = np.ascontiguousarray(counts.T)
     sums = np.empty((n_clusters, layout.width))
@@ -385,7 +403,7 @@ def linearised_errors(
     sums = total_sums(counts)
     points = multi_rater_values(sums, weights)
     pi = category_shares(sums, len(weights))
-    per_item = counts.sum(axis=1)
+    per_item = _row_sums(counts)
     share_scale, pair_scale, _ = _scales(per_item)
     paired = per_item >= 2
     n2 = int(paired.sum())

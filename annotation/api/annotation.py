@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers, status
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -267,6 +267,10 @@ class HistoryApi(APIView):
         return Response({"results": results, "next": following})
 
 
+class NotAsked(APIException):
+    status_code = status.HTTP_400_BAD_REQUEST
+
+
 class PracticeApi(APIView):
     """The practice round: items of the codebook, each answered with feedback. These answers are no judgments."""
 
@@ -288,7 +292,7 @@ class PracticeApi(APIView):
         try:
             feedback = practice.answer_practice(opened(self.campaign), person(request), asked["item"], asked["label"])
         except Refused as refusal:
-            raise ValidationError(refusal.detail, code=refusal.reason) from refusal
+            raise NotAsked(refusal.detail, code=refusal.reason) from refusal
         return Response(asdict(feedback))
 
 

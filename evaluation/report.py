@@ -23,18 +23,7 @@ from evaluation.emotions import EMOTIONS, valence_groups
 from evaluation.groups import REFERENCE_SYSTEM, GroupData, MetricOptions, split_groups
 from evaluation.intervals import DEFAULT_REPLICATES, FEW_CLUSTERS
 from evaluation.metrics import GroupMetrics, group_metrics
-from evaluation.report_metrics import (
-    alignment,
-    any_verified,
-    comparisons,
-    confusion,
-    discussion,
-    diversity,
-    flatness,
-    headline,
-    named,
-    patterns,
-)
+from evaluation.report_metrics import alignment, any_verified, diversity, flatness, headline, named
 from evaluation.report_model import (
     Cell,
     Column,
@@ -45,7 +34,9 @@ from evaluation.report_model import (
     dumps,
     warnings_of,
 )
+from evaluation.report_patterns import confusion, patterns
 from evaluation.report_people import quality, reliability
+from evaluation.report_systems import comparisons, discussion
 from evaluation.tables import TableError, check_judgments, check_ratings, check_turns, read_table
 
 __all__ = [

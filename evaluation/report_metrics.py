@@ -1,43 +1,25 @@
-"""Sections 1 to 6 and 9, 10 of the report: the paper's tables and figures, with intervals and the human baseline."""
+"""Sections 1 to 4 of the report: the paper's metrics, with intervals and the human baseline."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from evaluation import counts as ct
-from evaluation.comparison import CellDifference, Comparison
-from evaluation.counts import Floats
 from evaluation.emotions import EMOTIONS
 from evaluation.groups import GroupData, MetricOptions
 from evaluation.intervals import Estimate
 from evaluation.metrics import GroupMetrics
 from evaluation.report_model import Cell, Column, FigureSpec, Section, Table, warnings_of
 
-PAPER_PATTERNS: Final = (
-    ("joy", "neutral", "Missed positive sentiment."),
-    ("surprise", "fear", "Misread as threat or anxiety."),
-    ("sadness", "joy", "Feels insensitive or dismissive."),
-    ("anger", "neutral", "Lacks empathetic tone."),
-    ("fear", "disgust", "Misinterprets concern."),
-    ("disgust", "sadness", "Softens user's frustration."),
-    ("neutral", "joy", "Overly enthusiastic tone."),
-)
-"""The misalignment patterns and comments of the paper's Table 1."""
-
-PAPER_FIGURES: Final = {"redial": "Figure 3", "inspired": "Figure 4"}
 PLACE: Final[dict[str, int]] = {emotion: code for code, emotion in enumerate(EMOTIONS)}
 DATASET: Final = Column("dataset", "Data set")
 SYSTEM: Final = Column("system", "System")
 HUMAN: Final = "human reference"
-MIN_VERIFIED: Final = 5
-PATTERNS_SHOWN: Final = 10
 THREE: Final = (("raw", "classifier"), ("verified", "human labels only"), ("corrected", "corrected"))
 
 
@@ -56,7 +38,8 @@ def datasets_of(groups: Sequence[GroupMetrics]) -> list[str]:
     return list(dict.fromkeys(group.dataset for group in groups))
 
 
-def _of(groups: Sequence[GroupMetrics], dataset: str, *, reference: bool = True) -> list[GroupMetrics]:
+def groups_of(groups: Sequence[GroupMetrics], dataset: str, *, reference: bool = True) -> list[GroupMetrics]:
+    """Give the groups of one data set, with or without the human reference."""
     return [g for g in groups if g.dataset == dataset and (reference or not g.is_reference)]
 
 
@@ -67,6 +50,11 @@ def _three(key: str, title: str, kind: Any, direction: str = "") -> list[Column]
 def _cells(group: GroupMetrics, measure: str, key: str) -> dict[str, Cell]:
     triple = group.measures[measure]
     return {f"{key}_{how}": getattr(triple, how) for how, _ in THREE}
+
+
+def number_or_none(value: float) -> float | None:
+    """Give a number, or `None` for NaN."""
+    return float(value) if np.isfinite(value) else None
 
 
 def any_verified(groups: Sequence[GroupMetrics]) -> bool:
@@ -95,7 +83,7 @@ def headline(
     )
     rows: list[dict[str, Cell]] = []
     for dataset, (measure, title) in itertools.product(datasets_of(groups), measures):
-        for group in _of(groups, dataset):
+        for group in groups_of(groups, dataset):
             if measure == "macro_f1" and group.is_reference and options.f1_truth == "reference":
                 continue
             cells = _cells(group, measure, "value")
@@ -181,7 +169,7 @@ def alignment(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
     """Give section 2: exact and coarse alignment, the counterpart of the paper's Figure 1."""
     rows: list[dict[str, Cell]] = []
     for dataset in datasets_of(groups):
-        for group in _of(groups, dataset):
+        for group in groups_of(groups, dataset):
             span = group.coarse_range
             row: dict[str, Cell] = {
                 "dataset": dataset,
@@ -250,8 +238,8 @@ def _alignment_note(options: MetricOptions) -> str:
 def _alignment_figure(groups: Sequence[GroupMetrics], how: str, words: str, identifier: str) -> FigureSpec:
     panels = []
     for dataset in datasets_of(groups):
-        systems = _of(groups, dataset, reference=False)
-        human = [group for group in _of(groups, dataset) if group.is_reference]
+        systems = groups_of(groups, dataset, reference=False)
+        human = [group for group in groups_of(groups, dataset) if group.is_reference]
         panels.append(
             {
                 "title": dataset,
@@ -348,9 +336,9 @@ def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
     panels = [
         {
             "title": dataset,
-            "categories": [named(group) for group in _of(groups, dataset)],
+            "categories": [named(group) for group in groups_of(groups, dataset)],
             "shares": [
-                {e: _pick(group, f"share_response:{e}", how) for e in EMOTIONS} for group in _of(groups, dataset)
+                {e: _pick(group, f"share_response:{e}", how) for e in EMOTIONS} for group in groups_of(groups, dataset)
             ],
         }
         for dataset in datasets_of(groups)
@@ -377,8 +365,8 @@ def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
 def _flatness_figure(groups: Sequence[GroupMetrics], options: MetricOptions, how: str, labels: str) -> FigureSpec:
     panels = []
     for dataset in datasets_of(groups):
-        systems = _of(groups, dataset, reference=False)
-        human = [group for group in _of(groups, dataset) if group.is_reference]
+        systems = groups_of(groups, dataset, reference=False)
+        human = [group for group in groups_of(groups, dataset) if group.is_reference]
         values = [_pick(group, options.headline_flatness, how) for group in systems]
         panels.append(
             {
@@ -506,466 +494,3 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
         "1 always. F1 is the harmonic mean of precision and recall; higher is closer to the human responses."
     )
     return Section("f1", 4, "Emotion diversity (F1)", caption, (per_emotion, macro), (figure,), warnings_of([warning]))
-
-
-# --- 5. confusion ----------------------------------------------------------------------------------------------------
-
-MATRICES: Final = (
-    ("alignment_raw", "user-response", "User emotion to response emotion, by the classifier", "user", "response"),
-    ("alignment_verified", "user-response-verified", "User to response emotion, by human labels", "user", "response"),
-    ("reference_raw", "reference-response", "Reference to system response emotion, by the classifier",
-     "reference response", "response"),
-)  # fmt: skip
-
-
-def confusion(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
-    """Give section 5: the confusion matrices, the counterparts of the paper's Figures 3 and 4."""
-    tables, figures = [], []
-    for dataset in datasets_of(groups):
-        for name, identifier, title, rows, columns in MATRICES:
-            members = [
-                g
-                for g in _of(groups, dataset)
-                if g.confusions[name].sum() and not (name == "reference_raw" and g.is_reference)
-            ]
-            if not members:
-                continue
-            paper = PAPER_FIGURES.get(dataset.lower(), "") if name == "alignment_raw" else ""
-            tables.append(_matrix_table(members, name, slug(identifier, dataset), f"{title}: {dataset}", rows, paper))
-            panels = [
-                {
-                    "title": named(group),
-                    "rows": list(EMOTIONS),
-                    "columns": list(EMOTIONS),
-                    "values": ct.normalised(group.confusions[name], _shown_by(options)),
-                    "counts": group.confusions[name],
-                }
-                for group in members
-            ]
-            figures.append(
-                FigureSpec(
-                    slug(identifier, dataset),
-                    "heatmap",
-                    f"{title}: {dataset}",
-                    f"Heat maps of {rows} emotion (rows) against {columns} emotion (columns), one for each of "
-                    f"{', '.join(named(group) for group in members)}; numbers are in the table.",
-                    {"panels": panels, "row_title": f"{rows} emotion (n)", "column_title": f"{columns} emotion"},
-                    f"Cells are percent of {_basis(options)}; the outlined diagonal is alignment. "
-                    "A hatched row has no turn.",
-                    paper,
-                )
-            )
-    caption = (
-        "Which emotion the responses carry, given the user's. Each row is one user emotion and adds up to 100 %; the "
-        "diagonal is exact alignment. Three different matrices must not be mixed up: user against response (here: what "
-        "the paper calls misalignment), reference against response, and human against classifier label of the same "
-        "text (misclassification, in section 7)."
-    )
-    return Section("confusion", 5, "User to response emotions", caption, tuple(tables), tuple(figures))
-
-
-def _shown_by(options: MetricOptions) -> Any:
-    return "row" if options.confusion == "none" else options.confusion
-
-
-def _basis(options: MetricOptions) -> str:
-    return {"row": "the row", "column": "the column", "all": "all turns"}[_shown_by(options)]
-
-
-def _matrix_table(
-    members: Sequence[GroupMetrics], name: str, identifier: str, title: str, rows: str, paper: str
-) -> Table:
-    body: list[dict[str, Cell]] = []
-    for group in members:
-        matrix = group.confusions[name]
-        shares = ct.normalised(matrix)
-        for code, emotion in enumerate(EMOTIONS):
-            body.append(
-                {
-                    "system": named(group),
-                    "row": emotion,
-                    "turns": int(matrix[code].sum()),
-                    **{e: int(matrix[code, PLACE[e]]) for e in EMOTIONS},
-                    **{f"{e}_share": _number(shares[code, PLACE[e]]) for e in EMOTIONS},
-                }
-            )
-    columns = (
-        SYSTEM,
-        Column("row", f"{rows[0].upper()}{rows[1:]} emotion"),
-        Column("turns", "Turns", "count"),
-        *(Column(e, e, "count") for e in EMOTIONS),
-        *(Column(f"{e}_share", f"{e} % of row", "percent") for e in EMOTIONS),
-    )
-    return Table(f"confusion-{identifier}", title, columns, tuple(body), "", paper)
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-# --- 6. misalignment patterns ----------------------------------------------------------------------------------------
-
-
-def patterns(
-    groups: Sequence[GroupMetrics],
-    cells: Mapping[tuple[str, str], Sequence[CellDifference]],
-    ratings: pd.DataFrame,
-    cases: pd.DataFrame,
-) -> Section:
-    """Give section 6: misalignment patterns against the human baseline (Table 1), and real cases (Table 3)."""
-    rows: list[dict[str, Cell]] = []
-    for group in groups:
-        for cell in list(cells.get((group.dataset, group.system), ()))[:PATTERNS_SHOWN]:
-            verified = int(group.confusions["alignment_verified"][cell.user, cell.response])
-            pattern = f"{EMOTIONS[cell.user]} → {EMOTIONS[cell.response]}"
-            rows.append(
-                {
-                    "dataset": group.dataset,
-                    "system": named(group),
-                    "pattern": pattern,
-                    "turns": cell.turns,
-                    "share": cell.share,
-                    "baseline": cell.baseline,
-                    "difference": cell.difference,
-                    "p": cell.p_adjusted,
-                    "verified": verified,
-                    "confirmed": "yes" if verified >= MIN_VERIFIED else "no",
-                    "ratings": _pattern_ratings(ratings, group, EMOTIONS[cell.user], EMOTIONS[cell.response]),
-                }
-            )
-    observed = Table(
-        "patterns",
-        "Most frequent misalignments by system",
-        (
-            DATASET,
-            SYSTEM,
-            Column("pattern", "User → response"),
-            Column("turns", "Turns, classifier", "count"),
-            Column("share", "% of such user turns", "percent"),
-            Column("baseline", "Human reference %", "percent"),
-            Column("difference", "System - human, points", "percent"),
-            Column("p", "p, Benjamini-Hochberg", "p"),
-            Column("verified", "Human-verified turns", "count"),
-            Column("confirmed", f"At least {MIN_VERIFIED} verified"),
-            Column("ratings", "Mean ratings of verified turns"),
-        ),
-        tuple(rows),
-        "Off-diagonal cells with 5 turns or more, most frequent first. The difference compares the same turns with "
-        f"the human responses. With fewer than {MIN_VERIFIED} human-verified turns a pattern may be the classifier's "
-        "doing.",
-    )
-    tables = [_paper_patterns(groups), observed]
-    if len(cases):
-        tables.append(_cases_table(cases))
-    warnings = []
-    if not len(cases):
-        warnings.append("No illustrative cases were given with these tables.")
-    elif "basis" in cases and not (cases["basis"] == "human").any():
-        warnings.append("The cases rest on classifier labels: no person has confirmed these emotions.")
-    caption = (
-        "Where a response carries another emotion than the user, how often the human responses do the same, and real "
-        "turns that show it. A positive difference means that the system does it more often than people do."
-    )
-    return Section("patterns", 6, "Misalignment patterns and cases", caption, tuple(tables), (), warnings_of(warnings))
-
-
-def _paper_patterns(groups: Sequence[GroupMetrics]) -> Table:
-    rows: list[dict[str, Cell]] = []
-    for user, response, comment in PAPER_PATTERNS:
-        for group in groups:
-            matrix = group.confusions["alignment_raw"]
-            total = float(matrix[PLACE[user]].sum())
-            hits = float(matrix[PLACE[user], PLACE[response]])
-            human = group.confusions["alignment_verified"]
-            rows.append(
-                {
-                    "user": user,
-                    "response": response,
-                    "comment": comment,
-                    "dataset": group.dataset,
-                    "system": named(group),
-                    "turns": int(hits),
-                    "share": hits / total if total else None,
-                    "verified": int(human[PLACE[user], PLACE[response]]),
-                    "verified_of": int(human[PLACE[user]].sum()),
-                }
-            )
-    return Table(
-        "paper-patterns",
-        "The paper's seven misalignment patterns, counted",
-        (
-            Column("user", "User emotion"),
-            Column("response", "Response emotion"),
-            Column("comment", "The paper's comment"),
-            DATASET,
-            SYSTEM,
-            Column("turns", "Turns, classifier", "count"),
-            Column("share", "% of such user turns", "percent"),
-            Column("verified", "Human-verified turns", "count"),
-            Column("verified_of", "of verified turns with this user emotion", "count"),
-        ),
-        tuple(rows),
-        "The comments are the paper's; it gives no counts.",
-        "Table 1",
-    )
-
-
-def _pattern_ratings(ratings: pd.DataFrame, group: GroupMetrics, user: str, response: str) -> str | None:
-    if "pattern" not in ratings or not len(ratings):
-        return None
-    chosen = ratings[
-        (ratings["dataset"].fillna("") == group.dataset)
-        & (ratings["system"] == group.system)
-        & (ratings["pattern"] == f"{user} → {response}")
-        & ratings["value"].notna()
-    ]
-    means = chosen.groupby("outcome", sort=True)["value"].agg(["mean", "count"])
-    return "; ".join(f"{name} {row['mean']:.2f} (n = {int(row['count'])})" for name, row in means.iterrows()) or None
-
-
-def _cases_table(cases: pd.DataFrame) -> Table:
-    titles = {
-        "pattern": "User → response",
-        "basis": "Labels by",
-        "confidence": "Confidence",
-        "turns_with_pattern": "Turns with the pattern",
-        "dataset": "Data set",
-        "system": "System",
-        "dialogue": "Dialogue",
-        "turn": "Turn",
-        "context": "Context",
-        "user_text": "User utterance",
-        "response_text": "Response",
-        "user_labels": "Labels of the utterance",
-        "response_labels": "Labels of the response",
-        "ratings": "Mean ratings",
-    }
-    kinds: dict[str, Any] = {"confidence": "number", "turns_with_pattern": "count"}
-    held = [name for name in titles if name in cases]
-    rows = [
-        {name: None if pd.isna(row[name]) else _case_value(name, row[name]) for name in held}
-        for _, row in cases.iterrows()
-    ]
-    columns = tuple(Column(name, titles[name], kinds.get(name, "text")) for name in held)
-    return Table(
-        "cases",
-        "Illustrative cases",
-        columns,
-        tuple(rows),
-        "Chosen by rule, not by hand: the most frequent patterns; within a pattern the surest verified turns, spread "
-        "over systems and dialogues.",
-        "Table 3",
-    )
-
-
-def _case_value(name: str, value: Any) -> Cell:
-    if name == "confidence":
-        return float(value)
-    return int(float(value)) if name == "turns_with_pattern" else str(value)
-
-
-# --- 9. systems compared ---------------------------------------------------------------------------------------------
-
-MEASURES: Final = {
-    "exact": "Exact alignment",
-    "coarse": "Coarse alignment",
-    "flatness": "Expressive range (flatness score)",
-    "macro_f1": "Macro-F1",
-}
-
-
-def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
-    """Give section 9: all pairs, ranks with their uncertainty, letters and detectable differences."""
-    ranks: list[dict[str, Cell]] = []
-    pairs: list[dict[str, Cell]] = []
-    for one in found:
-        for place, system in enumerate(one.systems):
-            chances = one.rank_chance[place]
-            ranks.append(
-                {
-                    "dataset": one.dataset,
-                    "measure": MEASURES[one.measure],
-                    "system": _shown(one, system),
-                    "value": one.values[place],
-                    "letters": one.letters[place],
-                    "first": _number(chances[0]),
-                    "rank_low": _rank(chances, 0.025),
-                    "rank_high": _rank(chances, 0.975),
-                }
-            )
-        for pair in one.pairs:
-            pairs.append(
-                {
-                    "dataset": one.dataset,
-                    "measure": MEASURES[one.measure],
-                    "first": _shown(one, pair.first),
-                    "second": _shown(one, pair.second),
-                    "difference": pair.raw,
-                    "p": pair.p,
-                    "p_holm": pair.p_holm,
-                    "detectable": pair.detectable,
-                    "corrected": pair.corrected,
-                }
-            )
-    tables = (
-        Table(
-            "ranks",
-            "Systems in order, with the uncertainty of their ranks",
-            (
-                DATASET,
-                Column("measure", "Measure"),
-                SYSTEM,
-                Column("value", "Value on common turns, classifier", "number"),
-                Column("letters", "Not separated"),
-                Column("first", "Share of resamples in first place", "number"),
-                Column("rank_low", "Rank, 95 % from", "count"),
-                Column("rank_high", "to", "count"),
-            ),
-            tuple(ranks),
-            "Systems that share a letter are not separated by the Holm-adjusted tests. Rank 1 has the highest value, "
-            "which is not always the best.",
-        ),
-        Table(
-            "pairs",
-            "All pairs of systems",
-            (
-                DATASET,
-                Column("measure", "Measure"),
-                Column("first", "System"),
-                Column("second", "compared with"),
-                Column("difference", "Difference, classifier", "number"),
-                Column("p", "p, sign flips", "p"),
-                Column("p_holm", "p, Holm", "p"),
-                Column("detectable", "Detectable difference", "number"),
-                Column("corrected", "Difference, corrected", "number"),
-            ),
-            tuple(pairs),
-            "First minus second on the turns both answered, the same dialogues resampled for both. The detectable "
-            "difference would be found with a power of 0.80; a smaller one may well be missed. The corrected "
-            "difference speaks for further dialogues like these.",
-        ),
-    )
-    figures = tuple(
-        FigureSpec(
-            slug("ranks", one.dataset, one.measure),
-            "forest",
-            f"{MEASURES[one.measure]}: {one.dataset}",
-            f"Values with intervals of {len(one.systems)} systems on {one.turns} common turns of {one.dataset}; "
-            f"highest first: {', '.join(_shown(one, system) for system in one.systems)}.",
-            {
-                "rows": [
-                    {
-                        "label": f"{_shown(one, system)} ({letters})",
-                        "estimate": estimate,
-                        "group": "human" if system == one.reference else "system",
-                    }
-                    for system, letters, estimate in zip(one.systems, one.letters, one.values, strict=True)
-                ],
-                "x_title": MEASURES[one.measure],
-                "zero": 0.0,
-            },
-            "Letters in brackets: systems that share one are not separated.",
-        )
-        for one in found
-    )
-    warnings = []
-    if found and not verified:
-        warnings.append(
-            "These tests compare classifier labels. A classifier may err more on one system's style than on "
-            "another's; without human labels that cannot be told from a difference between systems."
-        )
-    if not found:
-        warnings.append("There are not two systems with common turns to compare.")
-    caption = (
-        "Which systems differ, and how sure their order is. All systems are compared on the turns that all of them "
-        "answered. The macro-F1 here is over one common set of emotions for all systems, so it may differ from "
-        "section 4."
-    )
-    return Section("comparison", 9, "Systems compared", caption, tables, figures, warnings_of(warnings))
-
-
-def _shown(one: Comparison, system: str) -> str:
-    return HUMAN if system == one.reference else system
-
-
-def _rank(chances: Floats, level: float) -> int | None:
-    if not np.isfinite(chances).all():
-        return None
-    return int(np.searchsorted(np.cumsum(chances), level - 1e-9) + 1)
-
-
-# --- 10. flatness against F1 -----------------------------------------------------------------------------------------
-
-
-def discussion(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
-    """Give section 10: expressive range against macro-F1 over the systems, the paper's discussion."""
-    flat = options.headline_flatness
-    rows: list[dict[str, Cell]] = []
-    order: list[dict[str, Cell]] = []
-    panels = []
-    for dataset in datasets_of(groups):
-        systems = _of(groups, dataset, reference=False)
-        pairs = [(group, group.measures[flat].best, group.measures["macro_f1"].best) for group in systems]
-        known = [(x.value, y.value) for _, x, y in pairs if x.value is not None and y.value is not None]
-        for group, x, y in pairs:
-            rows.append({"dataset": dataset, "system": named(group), "flatness": x, "macro_f1": y})
-        rho = p = None
-        if len(known) >= 3 and len({x for x, _ in known}) > 1 and len({y for _, y in known}) > 1:
-            rho, p = _rank_correlation(np.array(known))
-        order.append({"dataset": dataset, "systems": len(known), "rho": rho, "p": p})
-        points = [{"label": named(group), "x": x, "y": y} for group, x, y in pairs]
-        panels.append({"title": dataset, "points": points})
-    tables = (
-        Table(
-            "range-and-f1",
-            "Expressive range and macro-F1 by system",
-            (
-                DATASET,
-                SYSTEM,
-                Column("flatness", "Expressive range (flatness score)", "number"),
-                Column("macro_f1", "Macro-F1", "number"),
-            ),
-            tuple(rows),
-            "Corrected values where there are human labels, else the classifier's.",
-        ),
-        Table(
-            "range-and-f1-correlation",
-            "Rank correlation over the systems",
-            (
-                DATASET,
-                Column("systems", "Systems", "count"),
-                Column("rho", "Spearman's rho", "number"),
-                Column("p", "p, permutation", "p"),
-            ),
-            tuple(order),
-            "Undefined with fewer than three systems. With six systems only a very strong relation could be told from "
-            "chance; these are descriptions of these systems.",
-        ),
-    )
-    figure = FigureSpec(
-        "range-and-f1",
-        "scatter",
-        "Expressive range against macro-F1",
-        "One point for each system: normalised entropy across, macro-F1 upwards; numbers are in the table.",
-        {"panels": panels, "x_title": "expressive range (H / log2 7)", "y_title": "macro-F1"},
-        "Varied emotions need not be fitting ones: points to the right are more varied, points higher up fit better.",
-    )
-    caption = (
-        "Whether systems with more varied emotions also carry the emotions the human responses carried. The paper "
-        "finds that the two do not go together; here are both, with their intervals."
-    )
-    return Section("discussion", 10, "Expressive range against F1", caption, tables, (figure,))
-
-
-def _rank_correlation(points: Floats) -> tuple[float, float]:
-    """Spearman's rho and its two-sided permutation p: exact up to seven systems, else 9,999 seeded permutations."""
-    x, y = stats.rankdata(points[:, 0]), stats.rankdata(points[:, 1])
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    rho = float(x @ y) / norm
-    if len(y) <= 7:
-        drawn = np.array([np.array(one) @ x for one in itertools.permutations(y)])
-        return rho, float((np.abs(drawn) >= abs(rho) * norm - 1e-9).mean())
-    rng = np.random.default_rng(0)
-    drawn = np.array([rng.permutation(y) @ x for _ in range(9999)])
-    return rho, float(((np.abs(drawn) >= abs(rho) * norm - 1e-9).sum() + 1) / 10_000)

@@ -36,7 +36,7 @@ const FIXED_KEYS = new Set(['Escape', 'Enter', 'Tab', 'Shift', 'Control', 'Alt',
 const free = (state: Session): boolean => state.panel === null || state.panel === 'guidelines'
 const working = (state: Session): boolean => free(state) && (state.phase === 'work' || state.phase === 'practice')
 const deciding = (state: Session): boolean =>
-  working(state) && current(state) !== null && state.feedback === null && state.decided === null && !state.saving
+  working(state) && current(state) !== null && state.feedback === null && state.decided === null
 const labelling = (state: Session): boolean => deciding(state) && taskOf(state) !== 'rate'
 const rating = (state: Session): boolean => deciding(state) && taskOf(state) === 'rate'
 const judging = (state: Session): boolean => deciding(state) && state.phase === 'work'
@@ -71,7 +71,7 @@ const REASONS: Command[] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((index) => ({
   group: 'item',
   title: 'cmd_reason',
   detail: (state) => state.briefing?.skip_reasons[index]?.title ?? '',
-  when: (state) => state.panel === 'skip' && !state.saving && index < (state.briefing?.skip_reasons.length ?? 0),
+  when: (state) => state.panel === 'skip' && index < (state.briefing?.skip_reasons.length ?? 0),
   effect: (state) => answerOf({ action: 'skip', reason: state.briefing?.skip_reasons[index]?.code ?? '' }),
 }))
 
@@ -90,7 +90,7 @@ export const COMMANDS: readonly Command[] = [
   { id: 'submit', keys: ['Enter'], group: 'answer', title: 'cmd_submit', when: (state) => rating(state) && isComplete(state), effect: () => answerOf({ action: 'rate' }) },
   { id: 'keep', keys: ['Enter'], group: 'answer', title: 'cmd_keep', when: (state) => labelling(state) && state.reopened !== null, effect: () => ({ type: 'keep' }) },
   { id: 'next', keys: ['Enter', ' '], group: 'answer', title: 'cmd_next', when: (state) => free(state) && (state.feedback !== null || state.decided !== null), effect: () => ({ type: 'next' }) },
-  { id: 'undo', keys: ['u', 'Backspace'], group: 'item', title: 'cmd_undo', when: (state) => free(state) && state.phase === 'work' && !state.saving && (state.trail.length > 0 || state.decided !== null), effect: () => ({ type: 'undone' }) },
+  { id: 'undo', keys: ['u', 'Backspace'], group: 'item', title: 'cmd_undo', when: (state) => free(state) && state.phase === 'work' && (state.trail.length > 0 || state.decided !== null), effect: () => ({ type: 'undone' }) },
   { id: 'skip', keys: ['s'], group: 'item', title: 'cmd_skip', when: annotating, effect: () => ({ type: 'panel', panel: 'skip' }) },
   ...REASONS,
   { id: 'flag', keys: ['f'], group: 'item', title: 'cmd_flag', when: annotating, effect: () => ({ type: 'flagged' }) },
@@ -186,16 +186,20 @@ export interface Commander {
 
 export function createCommander(edges: Edges): Commander {
   const { state, happen, outbox, api } = edges
+  // While an answer is on its way to this device nothing may change what it is about; it takes a millisecond or two.
+  let writing = false
 
   async function tryPractice(label: string): Promise<void> {
     const item = current(state())
     if (!item) return
-    happen({ type: 'saving' })
+    writing = true
     try {
       happen({ type: 'feedback', feedback: await api.tryPractice(item.slot, label), given: label })
     } catch {
       happen({ type: 'fault', fault: 'unavailable' })
       happen({ type: 'line', line: 'offline' })
+    } finally {
+      writing = false
     }
   }
 
@@ -213,12 +217,14 @@ export function createCommander(edges: Edges): Commander {
       return
     }
     const task = taskOf(before)
-    happen({ type: 'saving' })
+    writing = true
     try {
       await outbox.put(task, judgment, item)
     } catch (error) {
       happen({ type: 'fault', fault: error instanceof StorageTrouble ? error.fault : 'unavailable' })
       return
+    } finally {
+      writing = false
     }
     happen({ type: task === 'adjudicate' ? 'decided' : 'answered', judgment, item })
     edges.stored(judgment)
@@ -234,6 +240,7 @@ export function createCommander(edges: Edges): Commander {
   }
 
   async function perform(effect: Effect): Promise<void> {
+    if (writing) return
     switch (effect.type) {
       case 'answer':
         return answer(effect.answer)

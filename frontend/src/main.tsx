@@ -135,7 +135,8 @@ async function start(): Promise<void> {
     outbox,
     api,
     stamp: () => ({ id: crypto.randomUUID(), at: new Date().toISOString(), activeMs: attention.activeMs(), device: device() }),
-    stored: () => sync.wake(),
+    // Sending can wait until the next item is on the glass.
+    stored: () => (document.hidden ? sync.wake() : requestAnimationFrame(() => setTimeout(sync.wake))),
     retry: sync.retry,
   })
 

@@ -123,7 +123,10 @@ export class Outbox {
       // Without this a failed request inside `work` would leave the transaction's own rejection unhandled.
       complete.catch(() => undefined)
       try {
-        const value = await work((name) => transaction.objectStore(name))
+        const made = work((name) => transaction.objectStore(name))
+        // Nothing more will be asked: committing now saves waiting for each request's own answer.
+        if (mode === 'readwrite' && !(made instanceof Promise)) transaction.commit?.()
+        const value = await made
         await complete
         return value
       } catch (error) {

@@ -21,8 +21,6 @@ export interface Session {
   draft: Draft
   focus: { response: number; scale: number }
   panel: Panel | null
-  /** The answer is being written to this device: the screen waits. */
-  saving: boolean
   fault: Fault | null
   /** The item on screen was taken away by the server, not finished by the person. */
   swapped: boolean
@@ -43,7 +41,6 @@ export type Happening =
   | { type: 'recalled'; items: Item[]; trail: Answered[]; draft: Draft | null }
   | { type: 'phase'; phase: Phase }
   | { type: 'received'; items: Item[]; lost: Slot[]; progress: Progress | null; exhausted: boolean }
-  | { type: 'saving' }
   | { type: 'fault'; fault: Fault }
   | { type: 'answered'; judgment: Judgment; item: Item }
   | { type: 'decided'; judgment: Judgment; item: Item }
@@ -79,7 +76,6 @@ export function emptySession(): Session {
     draft: EMPTY,
     focus: { response: 0, scale: 0 },
     panel: null,
-    saving: false,
     fault: null,
     swapped: false,
     feedback: null,
@@ -131,7 +127,7 @@ function nextOpen(state: Session, ratings: Ratings): { response: number; scale: 
 }
 
 function fresh(state: Session): Session {
-  return { ...state, draft: EMPTY, focus: { response: 0, scale: 0 }, panel: state.panel === 'guidelines' ? 'guidelines' : null, saving: false, fault: null, swapped: false }
+  return { ...state, draft: EMPTY, focus: { response: 0, scale: 0 }, panel: state.panel === 'guidelines' ? 'guidelines' : null, fault: null, swapped: false }
 }
 
 function rate(state: Session, place: { response: number; scale: number }, points: number): Session {
@@ -171,10 +167,8 @@ export function reduce(state: Session, event: Happening): Session {
       return { ...fresh(state), phase: event.phase, ahead: [], feedback: null, exhausted: false, panel: null }
     case 'received':
       return received(state, event)
-    case 'saving':
-      return { ...state, saving: true, fault: null }
     case 'fault':
-      return { ...state, saving: false, fault: event.fault }
+      return { ...state, fault: event.fault }
     case 'answered': {
       const slot = String(event.item.slot)
       const trail = [...state.trail.filter((past) => String(past.item.slot) !== slot), { item: event.item, judgment: event.judgment }]
@@ -218,7 +212,7 @@ export function reduce(state: Session, event: Happening): Session {
     case 'panel':
       return { ...state, panel: event.panel, fault: null }
     case 'feedback':
-      return { ...state, saving: false, feedback: { ...event.feedback, given: event.given } }
+      return { ...state, feedback: { ...event.feedback, given: event.given } }
     case 'line':
       return state.line === event.line ? state : { ...state, line: event.line }
     case 'counted':
@@ -245,7 +239,7 @@ export type Answer = { action: 'label'; label: string } | { action: 'rate' } | {
 /** The judgment an answer makes of the item on screen, or null where it makes none. */
 export function judge(state: Session, answer: Answer, stamp: Stamp): Judgment | null {
   const item = current(state)
-  if (!item || state.saving || (answer.action === 'rate' && !isComplete(state))) return null
+  if (!item || (answer.action === 'rate' && !isComplete(state))) return null
   const judgment: Judgment = {
     id: stamp.id,
     slot: item.slot,

@@ -27,7 +27,7 @@ function moments(): [string, Session][] {
     ['reopened ratings', reduce(submitted, { type: 'undone' })], ['rating', rating], ['all rated', rated], ['adjudicating', disputes],
     ['decided', reduce(disputes, { type: 'decided', judgment: judgment('d', 1), item: item(1) })],
     ['practice', practice], ['feedback', reduce(practice, { type: 'feedback', feedback: { correct: true, label: 'joy', explanation: '', done: false }, given: 'joy' })],
-    ['saving', reduce(verify, { type: 'saving' })], ['consent', { ...verify, phase: 'consent' }],
+    ['consent', { ...verify, phase: 'consent' }],
     ['offline with problems', { ...answered, line: 'offline', pending: 3, problems: [problem] }],
     ['offline while all rated', { ...rated, line: 'offline', problems: [problem] }],
   ]
@@ -144,7 +144,7 @@ test('the screen moves on only after the answer is durable', async () => {
   })
   await press('1')
   expect(order).toEqual(['durable, before the screen moved'])
-  expect(happened.map((event) => event.type)).toEqual(['saving', 'answered'])
+  expect(happened.map((event) => event.type)).toEqual(['answered'])
   expect(stored).toEqual(['j1'])
 })
 
@@ -156,6 +156,13 @@ test('a full disk keeps the item on screen and nothing is called stored', async 
   vi.restoreAllMocks()
   await press('1')
   expect([current(state())?.slot, state().fault]).toEqual([2, null])
+})
+
+test('while an answer is being written, other keys wait for none and change nothing', async () => {
+  const { outbox, press, happened } = await setUp(working('verify', [item(1), item(2), item(3)]))
+  await Promise.all([press('1'), press('2'), press('f'), press('u')])
+  expect(happened.map((event) => event.type)).toEqual(['answered'])
+  expect((await outbox.pending()).map((entry) => entry.judgment.label)).toEqual(['joy'])
 })
 
 test('skip asks for a reason, which goes with it', async () => {

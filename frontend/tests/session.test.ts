@@ -116,14 +116,9 @@ test('exhausted is said only when nothing is left in the browser', () => {
   expect(reduce(working('verify', []), { type: 'received', items: [], lost: [], progress: null, exhausted: true }).exhausted).toBe(true)
 })
 
-test('no second judgment is made while the first is being written', () => {
-  const state = reduce(working('verify', [item(1)]), { type: 'saving' })
-  expect(judge(state, { action: 'label', label: 'joy' }, stamp('a'))).toBeNull()
-})
-
 test('an answer that could not be kept leaves the item where it is', () => {
-  const state = reduce(reduce(working('verify', [item(1), item(2)]), { type: 'saving' }), { type: 'fault', fault: 'full' })
-  expect([current(state)?.slot, state.saving, state.fault]).toEqual([1, false, 'full'])
+  const state = reduce(working('verify', [item(1), item(2)]), { type: 'fault', fault: 'full' })
+  expect([current(state)?.slot, state.fault]).toEqual([1, 'full'])
 })
 
 test('practice shows the feedback, then moves on', () => {

@@ -236,3 +236,14 @@ def test_a_bundle_is_recomputed_and_a_changed_number_is_told(
     status, out, _ = run(capsys, "report", tmp_path, "--json")
     assert status == 1
     assert any("0.987" in difference for difference in json.loads(out)["differences"])
+
+
+def test_every_key_the_command_prints_is_documented(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    documented = set(text.replace(",", " ").replace("|", " ").split())
+    body = json.loads(run(capsys, "agreement", labels, "--json", "--replicates", 10)[1])
+    weighted = json.loads(run(capsys, "agreement", labels, "--json", "--replicates", 10, "--weights", "linear")[1])
+    keys = {key for key, value in (body | weighted).items() if isinstance(value, dict)}
+    keys |= set(body["per_label"]["joy"]) | set(body["pairwise"]["r0-r1"]) - {"annotators"}
+    missing = sorted(key for key in keys if not any(f"`{key}`" in word for word in documented))
+    assert missing == []

@@ -21,12 +21,12 @@ from evaluation.emotions import EMOTIONS
 
 Codes = NDArray[np.int8]
 
-USER: Final = np.array([0.265, 0.026, 0.022, 0.017, 0.063, 0.013, 0.594])
-HABIT: Final = np.array([0.260, 0.035, 0.028, 0.023, 0.049, 0.017, 0.588])
-FOLLOWS: Final = 0.396
-REFERENCE_FOLLOWS: Final = 0.735
-CORRECT: Final = np.array([0.715, 0.715, 0.715, 0.715, 0.715, 0.715, 0.874])
-MISTAKEN_FOR: Final = np.array([0.525, 0.050, 0.054, 0.032, 0.090, 0.027, 0.222])
+USER: Final = np.array([0.259, 0.026, 0.021, 0.016, 0.086, 0.012, 0.580])
+HABIT: Final = np.array([0.253, 0.028, 0.023, 0.019, 0.070, 0.014, 0.593])
+FOLLOWS: Final = 0.398
+REFERENCE_FOLLOWS: Final = 0.703
+CORRECT: Final = np.array([0.767, 0.693, 0.693, 0.693, 0.693, 0.693, 0.860])
+MISTAKEN_FOR: Final = np.array([0.144, 0.041, 0.042, 0.028, 0.234, 0.024, 0.487])
 REPEATS: Final = 0.25
 FOLLOW_SPREAD: Final = 12.0
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from evaluation import coefficients as co
 from evaluation.intervals import (
@@ -156,7 +157,7 @@ def _overall(
         found["krippendorff_alpha"] = co.krippendorff_values(layout.coincidence(parts), labels.values, options.level)
         return found
 
-    point = evaluate(sums, marginals.sum(axis=0))
+    point = evaluate(sums, np.asarray(marginals.sum(axis=0)))
     point_labels = co.label_values(sums, size)
     replicates: dict[str, Floats] = {}
     label_replicates: dict[str, Floats] = {}
@@ -202,19 +203,20 @@ def _named(values: Mapping[str, Floats], weighting: co.Weighting) -> dict[str, F
     return {names.get(name, name): value for name, value in values.items()}
 
 
-def _rater_marginals(labels: Labels) -> Floats:
-    """Give counts of clusters x (raters * categories)."""
-    width = len(labels.rater_names) * len(labels.categories)
-    cells = labels.clusters[labels.items] * width + labels.raters * len(labels.categories) + labels.codes
-    return np.bincount(cells, minlength=labels.n_clusters * width).reshape(labels.n_clusters, width).astype(float)
+def _rater_marginals(labels: Labels) -> Any:
+    """Give counts of clusters x (raters * categories), sparse: most annotators see few of the dialogues."""
+    size = len(labels.categories)
+    shape = (labels.n_clusters, len(labels.rater_names) * size)
+    cells = (labels.clusters[labels.items], labels.raters * size + labels.codes)
+    return sparse.csr_array((np.ones(len(labels.codes)), cells), shape=shape)
 
 
 def _resampled(
-    parts: Sequence[Floats], labels: Labels, options: AgreementOptions, name: str = "agreement"
+    parts: Sequence[Any], labels: Labels, options: AgreementOptions, name: str = "agreement"
 ) -> Iterator[list[Floats]]:
     """Give the sums of each resample of the clusters, block by block."""
     for weights in cluster_weights(labels.n_clusters, options.replicates, options.seed, name=name):
-        yield [weights @ part for part in parts]
+        yield [np.asarray(weights @ part) for part in parts]
 
 
 def _linearised(labels: Labels, options: AgreementOptions, counts: Floats, weights: Floats) -> dict[str, float]:

@@ -117,7 +117,8 @@ def blind_rows(judgments: pd.DataFrame, arms: Literal["hidden", "all"]) -> tuple
     if arms == "all" or "arm" not in judgments:
         return judgments, 0
     shown = (judgments["arm"] == "shown").to_numpy()
-    return judgments.loc[~shown].reset_index(drop=True), int(shown.sum())
+    # the index stays, so that errors name the row of the table as it came
+    return judgments.loc[~shown], int(shown.sum())
 
 
 def encode(judgments: pd.DataFrame, declared: Sequence[str], options: AgreementOptions) -> Labels:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from evaluation import coefficients as co
 from evaluation.intervals import Estimate, bootstrap_estimate, cluster_weights, round_significant, undefined
 from evaluation.label_table import AgreementOptions, Floats, Ints, Labels, bounds_of, from_error, stack
 from evaluation.tables import TableError
+
+MAX_RESAMPLED_PAIRS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,18 @@ def _paired_labels(labels: Labels) -> tuple[Ints, Ints, Ints, Ints, Ints]:
 
 
 def pair_agreement(labels: Labels, options: AgreementOptions) -> list[PairAgreement]:
-    """Compare every two annotators on the items both labelled; the bootstrap resamples the dialogues of these items."""
+    """Compare every two annotators on the items both labelled; the bootstrap resamples the dialogues of these items.
+
+    With more than `MAX_RESAMPLED_PAIRS` pairs the errors of all pairs are analytic instead, as their `method` says.
+    """
     item, first, second, left, right = _paired_labels(labels)
     count = len(labels.rater_names)
     order = np.argsort(first * count + second, kind="stable")
     item, left, right = item[order], left[order], right[order]
     starts = np.searchsorted((first * count + second)[order], np.arange(count * count + 1))
     found = []
+    if np.count_nonzero(np.diff(starts)) > MAX_RESAMPLED_PAIRS:
+        options = replace(options, intervals="linearised")
     for a in range(count):
         for b in range(a + 1, count):
             rows = slice(starts[a * count + b], starts[a * count + b + 1])

@@ -572,6 +572,23 @@ def test_an_item_in_two_dialogues_is_refused() -> None:
         agreement(frame)
 
 
+def test_an_error_names_the_row_of_the_table_as_it_came() -> None:
+    frame = table([["joy", "fear"], ["joy", "fear"]]).assign(
+        dialogue=["a", "a", "b", "c"], arm=["shown", "hidden", "hidden", "hidden"]
+    )
+    with pytest.raises(TableError, match="Row 3, column dialogue"):
+        agreement(frame)
+
+
+def test_crowds_of_annotators_get_analytic_errors_for_their_pairs() -> None:
+    rng = np.random.default_rng(12)
+    made = agreement(table(random_grid(rng, 30, 26, 7, 0.2)), AgreementOptions(replicates=2))
+    assert len(made.pairs) == 325
+    methods = {pair.values["cohen"].method for pair in made.pairs if pair.values["cohen"].interval}
+    assert all(method.startswith("item linearised") for method in methods)
+    assert made.coefficients["krippendorff_alpha"].method.startswith("item bootstrap")
+
+
 def test_the_interval_level_needs_numbers() -> None:
     with pytest.raises(TableError, match="numbers"):
         agreement(table([["joy", "fear"]]), AgreementOptions(level="interval"))

@@ -10,7 +10,7 @@ from django.http import Http404
 from django.utils import timezone
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
@@ -233,6 +233,7 @@ class ReturnApi(APIView):
     permission_classes = (CampaignAnnotator,)
     campaign: Campaign
 
+    @extend_schema_serializer(component_name="Return")
     class InputSerializer(serializers.Serializer[Any]):
         slots = serializers.ListField(child=serializers.IntegerField(), max_length=shapes.MOST_HELD)
         csrf = serializers.CharField(required=False)
@@ -302,6 +303,7 @@ class ConsentApi(APIView):
     permission_classes = (CampaignAnnotator,)
     campaign: Campaign
 
+    @extend_schema_serializer(component_name="Consent")
     class InputSerializer(serializers.Serializer[Any]):
         version = serializers.CharField(max_length=16)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import cast
 
 from django.http import Http404
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -46,6 +46,7 @@ class JobListApi(APIView):
     def get_permissions(self) -> list[SignedIn | Staff]:
         return [Staff()] if self.request.method == "POST" else [SignedIn()]
 
+    @extend_schema_serializer(component_name="JobStart")
     class InputSerializer(serializers.Serializer[dict[str, object]]):
         kind = serializers.ChoiceField(choices=LAUNCHED)
         parameters = serializers.DictField(default=dict)

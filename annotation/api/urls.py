@@ -6,6 +6,7 @@ from django.urls import path
 from drf_spectacular.views import SpectacularAPIView
 
 from annotation.api import adjudication, annotation, jobs, research
+from annotation.api import schema as schema  # registers how we sign in
 
 urlpatterns = [
     path("queues/", annotation.QueuesApi.as_view(), name="api_queues"),

@@ -83,6 +83,7 @@ class Endpoint:
         self._stream = stream
         self._lock = threading.Lock()
         self._adapted: set[str] = set()
+        self._guessed: list[str] = []
         self._answered = 0
         self._client = self._make_client(seconds, allow_private, resolver)
 
@@ -311,16 +312,28 @@ class Endpoint:
                 return True
             if parameter == "temperature":
                 raise GenerationError(f"{self._address.host} does not accept temperature {self._decoding.temperature}.")
-            open_to = [name for name in ("seed", "stream_options", "max_tokens") if name not in self._adapted]
-            if self._decoding.seed is None and "seed" in open_to:
-                open_to.remove("seed")
-            if not self._stream and "stream_options" in open_to:
-                open_to.remove("stream_options")
             named = parameter.split(".")[0]
-            chosen = named if named in open_to else open_to[0] if not (parameter or self._answered) and open_to else ""
+            chosen = named if named in self._adaptable() else ""
+            if not (parameter or self._answered):
+                chosen = self._next_guess()
             if chosen:
                 self._adapted.add(chosen)
             return bool(chosen)
+
+    def _adaptable(self) -> list[str]:
+        """What the request could go without, or call otherwise, and does not yet."""
+        sent = {"seed": self._decoding.seed is not None, "stream_options": self._stream, "max_tokens": True}
+        return [name for name, is_sent in sent.items() if is_sent and name not in self._adapted]
+
+    def _next_guess(self) -> str:
+        """The server does not say what it objects to: try one thing after another, each alone, and none for good."""
+        untried = [name for name in self._adaptable() if name not in self._guessed]
+        self._adapted.difference_update(self._guessed)
+        if not untried:
+            self._guessed.clear()
+            return ""
+        self._guessed.append(untried[0])
+        return untried[0]
 
 
 def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:

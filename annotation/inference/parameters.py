@@ -198,8 +198,8 @@ def _typed(name: str, kind: str, value: Any) -> Any:
         return tuple(value)
     if kind == "bool" and isinstance(value, bool):
         return value
-    if kind in ("int", "float") and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if kind == "float" and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if kind == "float":
             return float(value)
         if kind == "int" and value == int(value):
             return int(value)

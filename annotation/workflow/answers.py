@@ -1,14 +1,14 @@
-"""What came back from a system: stored once per turn, counted per system for a fair comparison."""
+"""What came back from a system: stored once per turn, summed up per run, counted per system for a fair comparison."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -17,7 +17,59 @@ from annotation.inference.answers import Completion, Failure, Outcome, storable
 from annotation.inference.prompts import Prompt
 from annotation.models import Generation, Response, System, Text, Turn
 
+Ended = Literal["complete", "capped", "stopped", "dry run"]
+
 _STORE_ATTEMPTS: Final = 6
+
+
+@dataclass
+class GenerationSummary:
+    """What a run came to. `turns` = `known` + `answered` + `empty` + `failed` + `left`, always."""
+
+    system: str
+    template: str
+    turns: int = 0
+    known: int = 0
+    answered: int = 0
+    empty: int = 0
+    failed: int = 0
+    left: int = 0
+    requests: int = 0
+    repeats: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    answers_without_token_counts: int = 0
+    cost: float | None = None
+    cases: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    adapted: list[str] = field(default_factory=list)
+    ended: Ended = "complete"
+    reason: str = ""
+    seconds: float = 0.0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the summary as a job's row stores it (JSON)."""
+        return {**asdict(self), "cases": dict(self.cases), "flags": dict(self.flags), "failures": dict(self.failures)}
+
+    def sentence(self) -> str:
+        """Say in one sentence what happened."""
+        if self.ended == "dry run":
+            return (
+                f"{self.left} of {self.turns} turns would be asked, {self.known} are known; about {self.tokens_in} "
+                f"tokens in, at most {self.tokens_out} out{self._cost(' at most')}."
+            )
+        parts = [f"{self.answered} answered"]
+        parts += [f"{count} {name}" for name, count in (("empty", self.empty), ("failed", self.failed)) if count]
+        parts += [f"{self.known} known before"] if self.known else []
+        parts += [f"{self.left} not asked"] if self.left else []
+        tail = f" {self.reason}" if self.reason else ""
+        return f"{', '.join(parts)}, of {self.turns} turns, with {self.requests} requests{self._cost('')}.{tail}"
+
+    def _cost(self, most: str) -> str:
+        return "" if self.cost is None else f", {self.cost:.4f} US dollars{most}"
+
 
 # Storing ----------------------------------------------------------------------------------------------------------
 
@@ -33,6 +85,10 @@ def store(
         try:
             with transaction.atomic():
                 return _store(system, turn, prompt, outcome, flags, record)
+        except IntegrityError:
+            # Another run stored its answer between our look and our writing: look again.
+            if attempt == _STORE_ATTEMPTS - 1:
+                raise
         except (OperationalError, InterfaceError):
             if attempt == _STORE_ATTEMPTS - 1 or connection.in_atomic_block:
                 raise
@@ -41,13 +97,16 @@ def store(
     raise AssertionError("unreachable")
 
 
+def has_response(system: System, turn: int) -> bool:
+    """Say whether the system has a response at this turn, wherever it came from."""
+    return Response.objects.filter(turn_id=turn, system=system).exists()
+
+
 def _store(
     system: System, turn: int, prompt: Prompt, outcome: Outcome, flags: Sequence[str], record: dict[str, Any]
 ) -> bool:
-    if Response.objects.filter(turn_id=turn, system=system).exists():
-        return False
     before = Generation.objects.filter(turn_id=turn, system=system).first()
-    if before is not None and before.state != Generation.FAILED:
+    if has_response(system, turn) or (before is not None and before.state != Generation.FAILED):
         return False
     result = outcome.result
     values: dict[str, Any] = {
@@ -126,7 +185,7 @@ class AnswerCount:
 
 
 def answer_counts(systems: Iterable[System], turns: QuerySet[Turn]) -> list[AnswerCount]:
-    """Count, per system, what came back at these turns: the report's fairness table."""
+    """Count, per system, what came back at these turns (not a slice): the report's fairness table."""
     chosen = turns.order_by().values("pk")
     total = turns.count()
     return [_answer_count(system, chosen, total) for system in systems]

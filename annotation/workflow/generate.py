@@ -8,13 +8,12 @@ with its reason. Two runs of one system at once would ask twice; what is stored 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef
@@ -24,7 +23,7 @@ from annotation.inference.generator import GenerationError, Generator
 from annotation.inference.parameters import Asking, GenerationParameters, Operator, build_generator, settle
 from annotation.inference.prompts import Prompt, Role, Said, TemplateError, TurnData, render
 from annotation.models import Dataset, Generation, Response, System, Turn, Utterance
-from annotation.workflow.answers import AnswerCount, answer_counts, common_turns, store
+from annotation.workflow.answers import AnswerCount, Ended, GenerationSummary, answer_counts, common_turns, store
 
 __all__ = [
     "AnswerCount",
@@ -32,68 +31,19 @@ __all__ = [
     "answer_counts",
     "common_turns",
     "generate_responses",
+    "job_parameters",
     "job_step",
     "operator_of_settings",
     "selected_turns",
 ]
 
 ProgressCallback = Callable[[int, int, str], None]
-Ended = Literal["complete", "capped", "stopped", "dry run"]
 
 WINDOW: Final = 256
 """Turns read at a time; a local model's batches are sorted by length within a window."""
 
 LOOK_UP: Final = 0.5
 """Seconds after which the run looks up from waiting, to report and to hear of a cancellation."""
-
-
-@dataclass
-class GenerationSummary:
-    """What a run came to. `turns` = `known` + `answered` + `empty` + `failed` + `left`, always."""
-
-    system: str
-    template: str
-    turns: int = 0
-    known: int = 0
-    answered: int = 0
-    empty: int = 0
-    failed: int = 0
-    left: int = 0
-    requests: int = 0
-    repeats: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    answers_without_token_counts: int = 0
-    cost: float | None = None
-    cases: Counter[str] = field(default_factory=Counter)
-    flags: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    adapted: list[str] = field(default_factory=list)
-    ended: Ended = "complete"
-    reason: str = ""
-    seconds: float = 0.0
-    examples: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give the summary as a job's row stores it (JSON)."""
-        return {**asdict(self), "cases": dict(self.cases), "flags": dict(self.flags), "failures": dict(self.failures)}
-
-    def sentence(self) -> str:
-        """Say in one sentence what happened."""
-        if self.ended == "dry run":
-            return (
-                f"{self.left} of {self.turns} turns would be asked, {self.known} are known; about {self.tokens_in} "
-                f"tokens in, at most {self.tokens_out} out{self._cost(' at most')}."
-            )
-        parts = [f"{self.answered} answered"]
-        parts += [f"{count} {name}" for name, count in (("empty", self.empty), ("failed", self.failed)) if count]
-        parts += [f"{self.known} known before"] if self.known else []
-        parts += [f"{self.left} not asked"] if self.left else []
-        tail = f" {self.reason}" if self.reason else ""
-        return f"{', '.join(parts)}, of {self.turns} turns, with {self.requests} requests{self._cost('')}.{tail}"
-
-    def _cost(self, most: str) -> str:
-        return "" if self.cost is None else f", {self.cost:.4f} US dollars{most}"
 
 
 def operator_of_settings(*, at_the_console: bool = False) -> Operator:
@@ -145,25 +95,44 @@ def generate_responses(
     if asking.parameters.dry_run:
         return _rehearse(asking, todo, summary)
     generator = generator or build_generator(asking, operator)
+    if not todo:
+        return summary
     row = _system_row(asking, generator)
     return _Run(asking, generator, row, summary, progress).over(todo)
+
+
+def job_parameters(stored: dict[str, Any]) -> tuple[str, GenerationParameters]:
+    """Read a job's parameters: `system`, and those of `GenerationParameters`, flat or in a part named `parameters`.
+
+    A form calls this before it makes the job's row, so that nothing unusable, and no key, is ever stored there.
+
+    Raises
+    ------
+    GenerationError
+        What is wrong with them.
+    """
+    inner = stored.get("parameters") or {}
+    if not isinstance(inner, dict):
+        raise GenerationError("The parameters are a JSON object.")
+    given = {**inner, **{name: value for name, value in stored.items() if name != "parameters"}}
+    system = given.pop("system", "")
+    if not isinstance(system, str) or not system:
+        raise GenerationError("Name the system.")
+    return system, GenerationParameters.from_mapping(given)
 
 
 def job_step(parameters: dict[str, Any], progress: ProgressCallback | None = None) -> dict[str, Any]:
     """Do what a job's row asks for, and give its result.
 
-    `parameters` are those of `GenerationParameters`, and `system`.
+    `parameters` as `job_parameters` reads them.
 
     Raises
     ------
     GenerationError
         Nothing could be asked, or the run had to stop early; the message says what was answered all the same.
     """
-    given = dict(parameters)
-    system = given.pop("system", "")
-    if not isinstance(system, str) or not system:
-        raise GenerationError("Name the system.")
-    summary = generate_responses(system=system, parameters=GenerationParameters.from_mapping(given), progress=progress)
+    system, given = job_parameters(parameters)
+    summary = generate_responses(system=system, parameters=given, progress=progress)
     if summary.ended == "stopped":
         raise GenerationError(summary.sentence())
     return summary.as_dict()
@@ -288,6 +257,11 @@ def _system_row(asking: Asking, generator: Generator) -> System:
     )
     before = row.details.get("protocol")
     begun = Generation.objects.filter(system=row).exists()
+    if not begun and not asking.parameters.mixed and Response.objects.filter(system=row).exists():
+        raise GenerationError(
+            f"{row.name} has imported responses. Give the generated ones another name, or say that mixing is meant "
+            "(mixed)."
+        )
     if begun and before and before != protocol and not asking.parameters.mixed:
         changed = ", ".join(sorted(key for key in {*before, *protocol} if before.get(key) != protocol.get(key)))
         raise GenerationError(
@@ -416,6 +390,7 @@ class _Run:
             if given is not None and self._generator.requests >= given:
                 self._end("capped", f"The cap of {given} requests is reached.")
             return
+        self._count_tokens(prompt, outcome.result)
         flags = self._flags(outcome.result)
         if not store(self._system, key, prompt, outcome, flags, self._record(outcome)):
             self._summary.known += 1
@@ -460,6 +435,12 @@ class _Run:
         summary.empty += "empty" in flags
         summary.flags.update(flags)
         summary.adapted = sorted({*summary.adapted, *outcome.adapted})
+
+    def _count_tokens(self, prompt: Prompt, result: Completion | Failure) -> None:
+        """Count what was spent, also on an answer that someone else's had made superfluous."""
+        if isinstance(result, Failure):
+            return
+        summary = self._summary
         summary.tokens_in += result.tokens_in or 0
         summary.tokens_out += result.tokens_out or 0
         if result.tokens_in is None or result.tokens_out is None:

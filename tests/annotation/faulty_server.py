@@ -91,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(STATUSES[fault], json.dumps(error).encode(), headers)
         if fault == "no_seed" and "seed" in body:
             return self._send(400, json.dumps({"error": {"message": SECRET_IN_BODY, "param": "seed"}}).encode())
+        if fault == "no_seed_unsaid" and "seed" in body:
+            return self._send(400, json.dumps({"error": {"message": SECRET_IN_BODY}}).encode())
         if fault == "no_max_tokens" and "max_tokens" in body:
             return self._send(400, json.dumps({"error": {"message": SECRET_IN_BODY, "param": "max_tokens"}}).encode())
         if fault == "gone":

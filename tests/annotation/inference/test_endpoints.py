@@ -309,6 +309,21 @@ def test_a_seed_that_is_not_accepted_is_left_out_from_then_on_and_that_is_told(s
     assert first.adapted == second.adapted == ("seed",)
 
 
+def test_an_objection_that_is_not_named_is_found_by_trying(server: Server) -> None:
+    faulty, endpoint = server("no_seed_unsaid")
+    outcomes = [endpoint.complete([prompt(words)])[0] for words in ("one", "two")]
+    assert [outcome.adapted for outcome in outcomes] == [("seed",), ("seed",)]
+    assert sum(faulty.requests.values()) == 3
+
+
+def test_a_rejection_that_no_change_mends_changes_nothing_for_the_next_prompt(server: Server) -> None:
+    faulty, endpoint = server(lambda words, number: "400" if "bad" in words else "ok")
+    rejected, answered = (endpoint.complete([prompt(words)])[0] for words in ("bad", "good"))
+    assert rejected.result == Failure("rejected", "HTTP 400")
+    assert answered.adapted == ()
+    assert faulty.bodies[-1]["seed"] == 0
+
+
 def test_the_newer_name_of_the_token_limit_is_used_where_the_older_is_refused(server: Server) -> None:
     faulty, endpoint = server("no_max_tokens")
     assert isinstance(endpoint.complete([prompt()])[0].result, Completion)
@@ -591,6 +606,7 @@ def test_a_broken_registry_file_says_what_is_wrong(tmp_path: Any) -> None:
         {"backend": "shell"},
         {"device": "cuda:0; rm"},
         {"cap_cost": 1.0},
+        {"limit": float("inf")},
         {"model": "x" * 301},
         {"unknown": True},
     ],

@@ -82,9 +82,12 @@ def make_token(*, user: User, name: str, scope: str, days: int) -> str:
     return secret
 
 
-def revoke_token(*, user: User, token_id: int) -> None:
-    if ApiToken.objects.filter(pk=token_id, user=user).delete()[0]:
-        record(user, "revoke token", token_id)
+def revoke_token(*, user: User, token_id: int) -> bool:
+    """Delete one of the person's own tokens; False when it is not hers or not there, which look the same."""
+    if not ApiToken.objects.filter(pk=token_id, user=user).delete()[0]:
+        return False
+    record(user, "revoke token", token_id)
+    return True
 
 
 def memberships(user: User) -> list[Membership]:

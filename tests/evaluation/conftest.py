@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# shared machines are slow at times: a late example is no failure
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 SHARED = Path(os.environ.get("ATTUNE_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 

@@ -114,9 +114,10 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
                     for system, letters, estimate in zip(one.systems, one.letters, one.values, strict=True)
                 ],
                 "x_title": MEASURES[one.measure],
-                "zero": 0.0,
+                "zero": _line_at(one),
             },
-            "Letters in brackets: systems that share one are not separated.",
+            "Letters in brackets: systems that share one are not separated. Dashed: the human reference, else the "
+            "middle of the systems.",
         )
         for one in found
     )
@@ -134,6 +135,15 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
         "section 4."
     )
     return Section("comparison", 9, "Systems compared", caption, tables, figures, warnings_of(warnings))
+
+
+def _line_at(one: Comparison) -> float:
+    """Place the dashed line of a figure: at the human reference, else at the median system."""
+    values = {system: value.value for system, value in zip(one.systems, one.values, strict=True)}
+    if (human := values.get(one.reference)) is not None:
+        return human
+    known = [value for value in values.values() if value is not None]
+    return float(np.median(known)) if known else 0.0
 
 
 def _shown(one: Comparison, system: str) -> str:

@@ -110,8 +110,9 @@ class Command(BaseCommand):
             for one in entry.served_by:
                 state = f"retired {one.retired}" if one.retired else "checked" if one.checked else "not checked by us"
                 self.stdout.write(f"    {one.family.name}: {one.model} [{state}], key in {one.family.key_env}")
-            weights = entry.open_weights or "none"
-            self.stdout.write(f"    open weights: {weights}{'' if entry.same_weights else ' (not the same model)'}")
+            weights = entry.open_weights or "never published"
+            other = " (another model)" if entry.open_weights and not entry.same_weights else ""
+            self.stdout.write(f"    open weights: {weights}{other}")
             try:
                 self.stdout.write(f"    --system {entry.name} asks {entry.serving().family.name}")
             except RegistryError as error:

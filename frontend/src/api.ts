@@ -65,6 +65,8 @@ function troubleOf(status: number, body: unknown, retryAfter: string | null): Tr
 
 export interface Place {
   campaign: string
+  /** The language of the page, in which the server's own words (emotions, reasons) should come too. */
+  language: string
   /** Read at each request: signing in again in another tab changes it. */
   csrf(): string
 }
@@ -73,7 +75,7 @@ export function createApi(place: Place, fetcher: typeof fetch = (...given) => fe
   const base = `/api/campaigns/${encodeURIComponent(place.campaign)}`
 
   async function call<T>(method: string, path: string, body: unknown, read: (value: unknown) => T, extra: RequestInit = {}): Promise<T> {
-    const headers: Record<string, string> = { Accept: 'application/json' }
+    const headers: Record<string, string> = { Accept: 'application/json', 'Accept-Language': place.language }
     if (method !== 'GET') headers['X-CSRFToken'] = place.csrf()
     if (body !== undefined) headers['Content-Type'] = 'application/json'
     let answer: Response

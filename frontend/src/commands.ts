@@ -178,7 +178,7 @@ export interface Commander {
   answer: (answer: Answer) => Promise<void>
   perform: (effect: Effect) => Promise<void>
   saveKeymap: (keymap: Record<string, string>) => Promise<void>
-  savePreference: (name: 'theme' | 'text_size', value: string) => Promise<void>
+  savePreference: (name: 'theme' | 'text_size' | 'language', value: string) => Promise<void>
   resend: (problem: Problem) => Promise<void>
   dismiss: (problem: Problem) => Promise<void>
   agree: () => Promise<boolean>

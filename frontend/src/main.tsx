@@ -81,7 +81,7 @@ function stop(words: string): void {
 }
 
 async function start(): Promise<void> {
-  const api = createApi({ campaign: place.campaign, csrf })
+  const api = createApi({ campaign: place.campaign, language: place.language, csrf })
   let outbox: Outbox
   try {
     outbox = await Outbox.open(`attune:${scope}`)
@@ -271,7 +271,13 @@ async function start(): Promise<void> {
     painted: (slot) => { painted = slot },
     appearance: {
       ...appearance.value,
+      language: place.language.split('-')[0] ?? 'en',
       set: (name, value) => {
+        if (name === 'language') {
+          // The words come with the page. Answers are on this device; nothing is lost by loading it again.
+          void commander.savePreference(name, value).then(() => location.reload(), () => undefined)
+          return
+        }
         appearance.value = { ...appearance.value, [name === 'theme' ? 'theme' : 'textSize']: value }
         void commander.savePreference(name, value).catch(() => undefined)
       },

@@ -69,7 +69,7 @@ async function makeTab(server: Server, factory: IDBFactory, locks: Locks, over: 
     state = reduce(state, event)
     if (event.type === 'line') lines.push(event.line)
   }
-  const api = { ...createApi({ campaign: 'demo', csrf: () => 'token' }, server.fetch as typeof fetch), ...over.api }
+  const api = { ...createApi({ campaign: 'demo', language: 'en', csrf: () => 'token' }, server.fetch as typeof fetch), ...over.api }
   const sync = createSync({
     api, outbox, locks, scope: '1:demo', task, client: over.client ?? 'tab', ahead: () => state.ahead.length, happen, announce: () => undefined,
     samePerson: over.samePerson ?? (async () => true), gated: () => lines.push('gated'),

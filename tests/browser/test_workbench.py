@@ -443,13 +443,19 @@ def test_everything_fits_a_phone_and_can_be_touched(visit: Visit, campaign: Camp
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_workbench_speaks_german_to_who_wants_it(visit: Visit, campaign: Campaign, ada: User) -> None:
-    ada.preferences = {"language": "de", "theme": "dark"}
+def test_everything_speaks_german_to_who_wants_it(visit: Visit, campaign: Campaign, ada: User) -> None:
+    ada.preferences = {"theme": "dark"}
     ada.save()
     page = visit(ada, f"/campaigns/{campaign.name}/verify/", viewport=WIDE)
     page.wait_for_selector("[data-slot]")
+    page.keyboard.press(",")
+    page.get_by_label("Deutsch").check()
     expect(page.get_by_role("status").first).to_have_text("gespeichert")
+    assert page.locator("html").get_attribute("lang") == "de"
     assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert [name.strip() for name in page.locator("[data-label] .name").all_text_contents()][:2] == ["Freude", "Trauer"]
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Meine Aufgaben")).to_be_visible()
 
 
 def test_leaving_gives_the_items_back(visit: Visit, campaign: Campaign, ada: User) -> None:

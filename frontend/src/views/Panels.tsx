@@ -251,6 +251,7 @@ function Settings({ desk }: { desk: Desk }) {
     <Dialog desk={desk} title={t('settings_title')}>
       <Choice name="theme" legend={t('settings_theme')} now={appearance.theme} options={['auto', 'light', 'dark'].map((value) => [value, t(`theme_${value}` as StringKey)])} set={(value) => appearance.set('theme', value)} />
       <Choice name="text_size" legend={t('settings_size')} now={appearance.textSize} options={['small', 'medium', 'large', 'larger'].map((value) => [value, t(`size_${value}` as StringKey)])} set={(value) => appearance.set('text_size', value)} />
+      <Choice name="language" legend={t('settings_language')} now={appearance.language} options={[['en', 'English'], ['de', 'Deutsch']]} set={(value) => appearance.set('language', value)} />
     </Dialog>
   )
 }

@@ -13,7 +13,7 @@ export interface Desk {
   leave: () => void
   /** The item is on the glass: answers to it count from now on. */
   painted: (slot: string) => void
-  appearance: { theme: string; textSize: string; set: (name: 'theme' | 'text_size', value: string) => void }
+  appearance: { theme: string; textSize: string; language: string; set: (name: 'theme' | 'text_size' | 'language', value: string) => void }
 }
 
 const SIGNS: Record<string, string> = { ArrowDown: '↓', ArrowUp: '↑', ArrowLeft: '←', ArrowRight: '→', Backspace: '⌫', Escape: 'Esc' }

@@ -1,0 +1,37 @@
+"""The pages an annotator sees are complete in German."""
+
+from __future__ import annotations
+
+import gettext
+import re
+from pathlib import Path
+
+import pytest
+
+ANNOTATION = Path(__file__).resolve().parents[1] / "annotation"
+CATALOGUE = ANNOTATION / "locale" / "de" / "LC_MESSAGES" / "django.mo"
+PAGES = ["base", "queues", "workbench", "join", "join_closed", "account"]
+
+
+@pytest.fixture(scope="module")
+def german() -> gettext.GNUTranslations:
+    with CATALOGUE.open("rb") as handle:
+        return gettext.GNUTranslations(handle)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_word_of_an_annotators_page_has_its_german(page: str, german: gettext.GNUTranslations) -> None:
+    template = (ANNOTATION / "templates" / "annotation" / f"{page}.html").read_text(encoding="utf-8")
+    words = {match[1] for match in re.findall(r"\{% trans(?:late)? (['\"])(.*?)\1", template)}
+    assert words
+    known = german._catalog  # type: ignore[attr-defined]
+    assert sorted(word for word in words if word not in known) == []
+
+
+def test_emotions_and_skip_reasons_have_their_german(german: gettext.GNUTranslations) -> None:
+    from annotation.workflow.submission import SKIP_REASONS
+    from evaluation.emotions import EMOTIONS
+
+    known = german._catalog  # type: ignore[attr-defined]
+    words = [*EMOTIONS, *(str(reason) for reason in SKIP_REASONS.values())]
+    assert [word for word in words if word not in known] == []

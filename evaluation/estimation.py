@@ -26,6 +26,7 @@ from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
     FEW_CLUSTERS,
     Estimate,
+    Interval,
     clip_interval,
     cluster_codes,
     cluster_weights,
@@ -33,6 +34,7 @@ from evaluation.intervals import (
     rao_wu_weights,
     t_interval,
     undefined,
+    wilson,
     z_interval,
 )
 
@@ -40,6 +42,7 @@ Target = Literal["corpus", "superpopulation"]
 MIN_LABELS: Final = 100
 MIN_CLUSTERS: Final = 20
 UNIT: Final = (0.0, 1.0)
+SAME: Final = 1e-12
 
 Floats = NDArray[np.float64]
 
@@ -270,11 +273,41 @@ def difference_mean(
         notes.append(f"lambda = {factor:.3f}")
     if design.clusters < FEW_CLUSTERS:
         notes.append("few clusters")
-    interval = clip_interval(t_interval(value, se, df, confidence), bounds)
+    known = target == "corpus" and design.unsampled_share == 0
+    interval, why, shape = spread_interval(
+        value, se, df, clusters=design.clusters, known=known, confidence=confidence, bounds=bounds
+    )
     if bounds is not None:
         value = min(max(value, bounds[0]), bounds[1])
-    method = f"{label}, {target}, {how}, t({df:.0f})"
-    return Estimate(value, n, interval, se, None, method, design.clusters, tuple(notes))
+    method = f"{label}, {target}, {how}, {shape}"
+    return Estimate(value, n, interval, se, why, method, design.clusters, tuple(notes))
+
+
+def spread_interval(
+    value: float,
+    se: float,
+    df: float,
+    *,
+    clusters: int,
+    known: bool = False,
+    confidence: float = DEFAULT_CONFIDENCE,
+    bounds: tuple[float, float] | None = None,
+) -> tuple[Interval | None, str | None, str]:
+    """Give value +- t(df) SE; where the data show no spread, what can be said instead.
+
+    A share of 0 or 1 without spread gets Wilson's interval with dialogues as trials; another value gets no interval and
+    the reason `no_variation`: one of no width would be false. `known`: every unit was seen, no width is right.
+
+    Returns
+    -------
+    tuple
+        The interval or `None`, the reason or `None`, and its name for `method`.
+    """
+    if se > SAME or known:
+        return clip_interval(t_interval(value, se, df, confidence), bounds), None, f"t({df:.0f})"
+    if bounds == UNIT and (abs(value) <= SAME or abs(value - 1) <= SAME):
+        return wilson(round(value) * clusters, clusters, confidence), None, "no spread: Wilson by dialogue"
+    return None, "no_variation", "no spread"
 
 
 def _mean_lambda(y: Floats, f: Floats, w: Floats, design: Design, notes: list[str]) -> float:
@@ -455,13 +488,18 @@ def corrected_replicates(
         se = math.hypot(se, population_se)
     if clusters < FEW_CLUSTERS:
         notes.append("few clusters")
-    interval = clip_interval(t_interval(value, se, clusters - 1, confidence), bounds)
+    # bounds are given apart: a flatness of 0 without spread is no share for Wilson's interval.
+    known = target == "corpus" and design.unsampled_share == 0
+    interval, why, shape = spread_interval(
+        value, se, clusters - 1, clusters=clusters, known=known, confidence=confidence
+    )
+    interval = clip_interval(interval, bounds)
     if bounds is not None:
         value = min(max(value, bounds[0]), bounds[1])
     label = "difference estimator" if factor else "human labels"
     unit = "dialogue" if design.strata is None else "Rao-Wu"
-    method = f"{label}, {target}, {unit} bootstrap SE, t({clusters - 1}), {len(human_draws)}"
-    return Estimate(value, n, interval, se, None, method, clusters, tuple(notes))
+    method = f"{label}, {target}, {unit} bootstrap SE, {shape}, {len(human_draws)}"
+    return Estimate(value, n, interval, se, why, method, clusters, tuple(notes))
 
 
 def _replicate_lambda(human: Floats, machine: Floats, n: int, clusters: int, notes: list[str]) -> float:

@@ -23,6 +23,7 @@ from evaluation.estimation import (
     human_mean,
     human_replicates,
     replicate_weights,
+    spread_interval,
 )
 from evaluation.groups import Codes, GroupData, MetricOptions, Triple
 from evaluation.intervals import (
@@ -30,8 +31,6 @@ from evaluation.intervals import (
     FEW_CLUSTERS,
     Estimate,
     bootstrap_estimate,
-    clip_interval,
-    t_interval,
     undefined,
 )
 
@@ -76,9 +75,11 @@ def ratio_estimate(
         reason = "one_item" if n == 1 else "one_dialogue"
         return Estimate(value, n, reason=reason, method="cluster-linearised", clusters=count)
     se = float(np.sqrt(count / (count - 1) * float(z @ z)) / total)
-    interval = clip_interval(t_interval(value, se, count - 1, confidence), (0.0, 1.0))
+    interval, why, shape = spread_interval(
+        value, se, count - 1, clusters=count, confidence=confidence, bounds=(0.0, 1.0)
+    )
     notes = ("few clusters",) if count < FEW_CLUSTERS else ()
-    return Estimate(value, n, interval, se, None, f"cluster-linearised, t({count - 1})", count, notes)
+    return Estimate(value, n, interval, se, why, f"cluster-linearised, {shape}", count, notes)
 
 
 def alignment_measures(

@@ -131,6 +131,11 @@ def validate(
         if not np.isfinite(value):
             estimates[key] = undefined(reason, n=len(y), clusters=units.clusters, method="human labels")
             continue
+        if units.complete:
+            # Every text was seen: for this corpus the value is known, and no width is right.
+            method = "human labels of every text"
+            estimates[key] = Estimate(value, len(y), (value, value), 0.0, None, method, units.clusters)
+            continue
         estimates[key] = bootstrap_estimate(
             value,
             statistic(resampled),
@@ -171,6 +176,11 @@ class _Units:
     @property
     def whole(self) -> bool:
         return len(self.human) > WHOLE_DIALOGUES * self.clusters
+
+    @property
+    def complete(self) -> bool:
+        held = np.bincount(self.machine, minlength=K)
+        return self.target == "corpus" and bool((held >= self.population).all())
 
     @property
     def units(self) -> int:

@@ -188,6 +188,15 @@ def test_one_dialogue_has_values_but_no_interval():
     assert group["raw"]["flatness_n7"]["reason"] == "one_dialogue"
 
 
+def test_a_share_without_spread_has_no_interval_of_no_width():
+    group = one_group(turns_table([(name, "joy", "neutral") for name in "abcdefgh"]))
+    # Wilson for 0 of 8 dialogues
+    assert group["raw"]["exact"]["interval"] == pytest.approx([0, 0.3244], abs=1e-4)
+    assert group["raw"]["exact"]["cluster_se"] == 0
+    flat = group["raw"]["flatness_n7"]
+    assert (flat["value"], flat["interval"], flat["reason"]) == (0, None, "no_variation")
+
+
 def test_a_label_outside_the_set_is_refused_with_its_row():
     with pytest.raises(TableError, match="Row 2"):
         one_group(turns_table([("d1", "joy", "joy"), ("d1", "happy", "joy")]))

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, cast
 
+from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
@@ -11,6 +15,33 @@ from unfold.admin import ModelAdmin
 from annotation.models import Job, User
 from annotation.workflow import jobs
 from annotation.workflow.accounts import record
+
+
+def superusers_only(request: HttpRequest) -> bool:
+    """The admin shows every campaign, so being staff is not enough."""
+    return bool(request.user.is_active and request.user.is_superuser)
+
+
+admin.site.has_permission = superusers_only  # type: ignore[method-assign,assignment]
+
+Act = Callable[[Any, HttpRequest, str], HttpResponse]
+
+
+def confirmed(verb: str, question: str) -> Callable[[Act], Act]:
+    """Ask before an act: the buttons of a row are links, and what a link opens must change nothing."""
+
+    def decorate(act: Act) -> Act:
+        @wraps(act)
+        def asked(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:
+            if request.method == "POST":
+                return act(model_admin, request, object_id)
+            back = f"/admin/annotation/{model_admin.model._meta.model_name}/{object_id}/change/"
+            given = {"title": verb, "verb": verb, "question": question, "back": back}
+            return TemplateResponse(request, "admin/confirm.html", {**admin.site.each_context(request), **given})
+
+        return asked
+
+    return decorate
 
 
 class AuditedAdmin(ModelAdmin):  # type: ignore[misc]

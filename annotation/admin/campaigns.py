@@ -13,7 +13,7 @@ from unfold.admin import TabularInline
 from unfold.decorators import action
 
 from annotation import tasks
-from annotation.admin.base import AuditedAdmin, RecordAdmin
+from annotation.admin.base import AuditedAdmin, RecordAdmin, confirmed
 from annotation.admin.forms import CampaignForm
 from annotation.admin.launching import launch
 from annotation.models import (
@@ -151,6 +151,7 @@ class CampaignAdmin(AuditedAdmin):
         return redirect(f"/admin/annotation/job/launch/report/?campaign={chosen[0].pk}")
 
     @action(description="Open", url_path="open", icon="play_arrow", permissions=["change"])  # type: ignore[untyped-decorator]
+    @confirmed("Open", "Draw the sample if that has not been done, and let people annotate?")
     def open(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Draw the sample (once), or let a paused or closed campaign go on."""
         campaign = get_object_or_404(Campaign, pk=object_id)
@@ -162,10 +163,12 @@ class CampaignAdmin(AuditedAdmin):
         return self._set_state(request, campaign, Campaign.OPEN, "reopen campaign")
 
     @action(description="Pause", url_path="pause", icon="pause", permissions=["change"])  # type: ignore[untyped-decorator]
+    @confirmed("Pause", "Pause the campaign? Answers that still arrive are kept and set aside.")
     def pause(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._set_state(request, get_object_or_404(Campaign, pk=object_id), Campaign.PAUSED, "pause campaign")
 
     @action(description="Close", url_path="close", icon="stop", permissions=["change"])  # type: ignore[untyped-decorator]
+    @confirmed("Close", "Close the campaign? Answers that still arrive are kept and set aside.")
     def close(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._set_state(request, get_object_or_404(Campaign, pk=object_id), Campaign.CLOSED, "close campaign")
 

@@ -17,6 +17,7 @@ from unfold.widgets import (
 )
 
 from annotation.models import Campaign, Dataset, System
+from annotation.workflow import generate
 from evaluation.emotions import GROUPINGS
 
 SAMPLING = [
@@ -193,6 +194,13 @@ class GenerateForm(forms.Form):
             raise ValidationError(f"Not JSON: {error}.") from error
         if not isinstance(value, dict):
             raise ValidationError("A JSON object is wanted.")
-        if any("key" in name.lower() and name != "key_env" for name in value):
-            raise ValidationError("Keys never go into the database: name the environment variable in key_env.")
         return value
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if "parameters" in cleaned and "system" in cleaned:
+            try:  # before the row exists: nothing unusable, and no key, is ever stored
+                generate.job_parameters({**cleaned, "datasets": list(cleaned.get("datasets", []))})
+            except generate.GenerationError as error:
+                raise ValidationError(str(error)) from error
+        return cleaned

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action
 
-from annotation.admin.base import RecordAdmin, progress_bar
+from annotation.admin.base import RecordAdmin, confirmed, progress_bar
 from annotation.admin.launching import launch_view
 from annotation.models import Job, ReportRun, User
 from annotation.workflow import jobs
@@ -67,6 +67,7 @@ class JobAdmin(RecordAdmin):
                 record(cast(User, request.user), "cancel job", job)
 
     @action(description="Cancel", url_path="cancel", icon="cancel", permissions=["view"])  # type: ignore[untyped-decorator]
+    @confirmed("Cancel the job", "Stop this job at its next step? What it has done so far stays.")
     def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
         job = Job.objects.get(pk=object_id)
         if jobs.request_cancel(job):

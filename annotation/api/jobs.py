@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from annotation import tasks
 from annotation.access import SignedIn, Staff
 from annotation.models import Job, User
-from annotation.workflow import jobs
+from annotation.workflow import generate, jobs
 from annotation.workflow.accounts import record
 
 LAUNCHED = ["prelabel", "generate", "report", "open", "train"]
@@ -63,10 +63,11 @@ class JobListApi(APIView):
         form.is_valid(raise_exception=True)
         user = cast(User, request.user)
         parameters = form.validated_data["parameters"]
-        if any("key" in name.lower() and name != "key_env" for name in parameters):
-            raise serializers.ValidationError(
-                {"parameters": "Keys never go into the database: name a variable in key_env."}
-            )
+        if form.validated_data["kind"] == "generate":
+            try:
+                generate.job_parameters(parameters)
+            except generate.GenerationError as error:
+                raise serializers.ValidationError({"parameters": str(error)}) from error
         job = jobs.create_job(kind=form.validated_data["kind"], parameters=parameters, user=user)
         tasks.start(job)
         record(user, f"start {job.get_kind_display()}", job.pk)

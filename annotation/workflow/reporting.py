@@ -8,7 +8,6 @@ before that, a run shows nothing and can be started again.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -17,30 +16,53 @@ import platform
 import shutil
 import subprocess
 import tempfile
-import uuid
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-import pandas as pd
 from django.conf import settings
 from django.contrib.staticfiles import finders
-from django.core.files import File
-from django.core.files.storage import default_storage
 from django.db import transaction
-from django.http import StreamingHttpResponse
 from django.utils import timezone
-from django.utils.safestring import SafeString
 
 from annotation.models import Campaign, Classifier, Dataset, Job, ReportRun, System, User
-from annotation.workflow import exports, frames
+from annotation.workflow import bundles, exports, frames
+from annotation.workflow.bundles import (
+    ReportError,
+    bundle_response,
+    bundle_stream,
+    compare,
+    files,
+    load_report,
+    manifest,
+    open_file,
+    page_body,
+)
 from annotation.workflow.cases import choose_cases
 from evaluation.emotions import DEFAULT_GROUPING, grouping_named
 from evaluation.rendering import latex, page, sheets
 from evaluation.rendering.cells import all_tables, file_name
+
+__all__ = [
+    "STEPS",
+    "Parameters",
+    "ReportError",
+    "build_report",
+    "bundle_response",
+    "bundle_stream",
+    "compare",
+    "create_run",
+    "files",
+    "finish_run",
+    "load_report",
+    "manifest",
+    "named",
+    "open_file",
+    "page_body",
+    "report_for_job",
+]
 
 Progress = Callable[[int, int, str], None]
 Named = TypeVar("Named", Dataset, System)
@@ -55,21 +77,6 @@ STEPS = (
     "saving",
 )
 PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "statsmodels", "matplotlib", "weasyprint", "openpyxl", "django")
-KINDS = {
-    ".html": "page",
-    ".pdf": "PDF",
-    ".xlsx": "workbook",
-    ".json": "JSON",
-    ".csv": "CSV",
-    ".tex": "LaTeX",
-    ".svg": "SVG",
-    ".png": "PNG",
-    ".md": "Markdown",
-}
-
-
-class ReportError(Exception):
-    """A report cannot be made; the message says why and what to do. Nothing half-done is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,7 @@ def finish_run(run: ReportRun, *, progress: Progress | None = None, folder: Path
         bundle = Path(scratch) / "report"
         try:
             results, provenance = _write_bundle(run, bundle, _Stepper(progress))
-            stored = _store(run, bundle)
+            stored = bundles.store(run, bundle)
             if folder is not None:
                 shutil.copytree(bundle, folder, dirs_exist_ok=True)
         except OSError as error:
@@ -197,7 +204,7 @@ def finish_run(run: ReportRun, *, progress: Progress | None = None, folder: Path
         )
     if not done:
         # Another worker finished this run first; its bundle is the one that is shown.
-        _remove(stored)
+        bundles.remove(stored)
     run.refresh_from_db()
     return run
 
@@ -269,7 +276,7 @@ def _write_bundle(run: ReportRun, bundle: Path, steps: _Stepper) -> tuple[dict[s
     steps.step()
     _write_tables(bundle, plain)
     _write_tidy(bundle, run)
-    (bundle / "codebook.md").write_text(codebook(plain), encoding="utf-8")
+    (bundle / "codebook.md").write_text(bundles.codebook(plain), encoding="utf-8")
     _write_manifest(bundle, provenance)
     steps.step()
     return {"title": plain["title"], "status": plain["status"]}, provenance
@@ -444,267 +451,6 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()
-
-
-# --- the bundle in the storage ---------------------------------------------------------------------------------------
-
-
-def _store(run: ReportRun, bundle: Path) -> str:
-    """Copy the bundle into a folder of its own; what an attempt that was killed left behind is removed first."""
-    base = f"reports/{run.pk}"
-    _remove(base)
-    folder = f"{base}/{uuid.uuid4().hex[:8]}"
-    try:
-        for path in sorted(bundle.rglob("*")):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    default_storage.save(f"{folder}/{path.relative_to(bundle).as_posix()}", File(stream))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            _remove(folder)
-        raise
-    return folder
-
-
-def _remove(folder: str) -> None:
-    try:
-        folders, names = default_storage.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        default_storage.delete(f"{folder}/{name}")
-    for name in folders:
-        _remove(f"{folder}/{name}")
-    with contextlib.suppress(OSError):
-        default_storage.delete(folder)
-
-
-@dataclass(frozen=True, slots=True)
-class BundleFile:
-    """A file of a bundle: its name inside the bundle, what it is, and its size in bytes."""
-
-    name: str
-    kind: str
-    bytes: int
-
-    @property
-    def top(self) -> bool:
-        """Whether it is one of the whole-report files, shown first."""
-        return self.name in TOP
-
-    @property
-    def label(self) -> str:
-        return TOP.get(self.name, self.name)
-
-
-TOP: Mapping[str, str] = {
-    "report.pdf": "PDF",
-    "report.html": "HTML page",
-    "report.xlsx": "Workbook (XLSX)",
-    "report.json": "JSON",
-    "tables.tex": "LaTeX",
-    "codebook.md": "Codebook",
-    "manifest.json": "Manifest",
-}
-
-
-def manifest(run: ReportRun) -> dict[str, Any]:
-    """The manifest of a finished run."""
-    with default_storage.open(f"{run.bundle}/manifest.json") as stream:
-        found: dict[str, Any] = json.loads(stream.read())
-    return found
-
-
-def files(run: ReportRun) -> list[BundleFile]:
-    """The files of a finished run that people may want, the page's own markup left out."""
-    if not run.bundle:
-        return []
-    listed = manifest(run)["files"]
-    names = sorted((name for name in listed if name != "page.html"), key=lambda name: (name.count("/"), name))
-    kinds = [KINDS.get(Path(name).suffix, "file") for name in names]
-    return [BundleFile(name, kind, listed[name]["bytes"]) for name, kind in zip(names, kinds, strict=True)] + [
-        BundleFile("manifest.json", "JSON", 0)
-    ]
-
-
-def open_file(run: ReportRun, name: str) -> IO[Any] | None:
-    """Open a file of the bundle, or None: only names the manifest lists are ever looked up in the storage."""
-    if not run.bundle or (name != "manifest.json" and name not in manifest(run)["files"]):
-        return None
-    try:
-        opened: IO[Any] = default_storage.open(f"{run.bundle}/{name}")
-    except FileNotFoundError:
-        return None
-    return opened
-
-
-def page_body(run: ReportRun) -> SafeString:
-    """The report's markup for the product's page. It was written by `evaluation.rendering.page`, which escapes."""
-    handle = open_file(run, "page.html")
-    if handle is None:
-        raise ReportError("The files of this report are not in the storage any more.")
-    with handle:
-        return SafeString(handle.read().decode("utf-8"))
-
-
-def load_report(run: ReportRun) -> dict[str, Any]:
-    """The report of a finished run as plain data."""
-    handle = open_file(run, "report.json")
-    if handle is None:
-        raise ReportError("The files of this report are not in the storage any more.")
-    with handle:
-        found: dict[str, Any] = json.loads(handle.read())
-    return found
-
-
-class _Pieces:
-    """What a zip writer writes into: keeps only what has not been sent yet."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        return None
-
-    def take(self) -> bytes:
-        taken = b"".join(self._parts)
-        self._parts = []
-        return taken
-
-
-def bundle_stream(run: ReportRun) -> Iterator[bytes]:
-    """The bundle as a zip archive, piece by piece; names come from the manifest this product wrote."""
-    pieces = _Pieces()
-    with zipfile.ZipFile(pieces, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
-        for entry in files(run):
-            handle = open_file(run, entry.name)
-            if handle is None:
-                continue
-            info = zipfile.ZipInfo(f"report/{entry.name}", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            with handle, archive.open(info, "w", force_zip64=True) as member:
-                while part := handle.read(1 << 18):
-                    member.write(part)
-                    yield pieces.take()
-            yield pieces.take()
-    yield pieces.take()
-
-
-def bundle_response(run: ReportRun) -> StreamingHttpResponse:
-    """The zip archive as a download."""
-    response = StreamingHttpResponse(bundle_stream(run), content_type="application/zip")
-    response["Content-Disposition"] = f'attachment; filename="attune-report-{str(run.pk)[:8]}.zip"'
-    return response
-
-
-# --- comparing two runs ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A number of two reports that is not the same in both."""
-
-    section: str
-    table: str
-    row: str
-    column: str
-    before: str
-    after: str
-    difference: str
-
-
-def compare(first: ReportRun, second: ReportRun) -> list[Difference]:
-    """What changed from one run to another, number by number: values, interval bounds and counts that differ."""
-    from evaluation.report import compare as compare_reports
-
-    before, after = load_report(first), load_report(second)
-    words = _titles(before) | _titles(after)
-    found = []
-    for row in compare_reports(before, after).itertuples(index=False):
-        column = words.get(("column", row.table, row.column), row.column)
-        found.append(
-            Difference(
-                section=words.get(("section", row.section, ""), row.section),
-                table=words.get(("table", row.table, ""), row.table),
-                row=row.row,
-                column=column if row.part == "value" else f"{column}, {row.part}",
-                before=row.before,
-                after=row.after,
-                difference="" if pd.isna(row.change) else f"{row.change:+.4g}".replace("-", "\u2212"),
-            )
-        )
-    return found
-
-
-def _titles(report: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
-    found = {}
-    for section, table in all_tables(report):
-        found["section", section["id"], ""] = str(section["title"])
-        found["table", table["id"], ""] = str(table["title"])
-        for column in table["columns"]:
-            found["column", table["id"], column["key"]] = str(column["title"])
-    return found
-
-
-# --- the codebook ----------------------------------------------------------------------------------------------------
-
-INPUT_FIELDS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "turns": (
-        ("dataset, dialogue, turn, system", "Key: one row per turn and system; the human reference is a system too."),
-        ("is_reference", "true for the human reference response."),
-        (
-            "user_label, response_label, reference_label",
-            "The classifier's labels; empty: no usable text or prediction.",
-        ),
-        ("user_confidence, response_confidence", "The classifier's calibrated probability of its label."),
-        ("user_verified, response_verified, reference_verified", "Verified labels; empty: not verified."),
-        ("inclusion_probability, stratum", "Of the turn in the campaign's sample; empty: not drawn."),
-    ),
-    "judgments": (
-        ("item, annotator, label", "One row per standing label; annotators are pseudonyms."),
-        ("kind", "user, response or reference: whose words were labelled."),
-        ("arm", "shown or hidden; empty in a blind campaign."),
-        ("prelabel", "The classifier's label the judgment is compared with."),
-        ("classifier_label", "The label of the report's classifier."),
-        ("received_at, active_ms", "When it arrived (UTC), and milliseconds on the item."),
-    ),
-    "ratings": (
-        ("item, annotator, outcome, value", "One row per rater, response and scale."),
-        ("position", "Place among the responses shown together."),
-        ("aligned_exact, user_emotion", "From verified labels only; empty where a side is not verified."),
-    ),
-    "cases": (("all columns", "The illustrative cases of section 6, chosen by the rule stated there."),),
-    "responses": (("all columns", "Per system and data set: turns asked, answered, flagged, common to all systems."),),
-}
-
-
-def codebook(report: Mapping[str, Any]) -> str:
-    """What every file and column of a bundle means, in Markdown."""
-    parts = ["# Codebook", "", exports.CONVENTIONS, "", "## tables/: what the numbers are computed from", ""]
-    for name, fields in INPUT_FIELDS.items():
-        parts += [f"### tables/{name}.csv", "", "| column | meaning |", "| --- | --- |"]
-        parts += [f"| {column} | {meaning} |" for column, meaning in fields] + [""]
-    parts += [
-        "`python -m evaluation report BUNDLE` computes `report.json` again from these and `settings.json`.",
-        "",
-        "## tidy/: everything people said",
-        "",
-        exports.codebook().split("\n", 4)[4],
-        "## results/ and latex/: the report's tables",
-        "",
-        "An estimate in column `x` of a CSV stands as `x` (value), `x_low` and `x_high` (95 % interval), `x_se`, `x_n`",
-        "and `x_reason` (why there is no value or no interval).",
-        "",
-        "| file | table |",
-        "| --- | --- |",
-    ]
-    parts += [f"| {file_name(str(table['id']))} | {table['title']} |" for _, table in all_tables(report)]
-    return "\n".join([*parts, ""])
 
 
 # --- as a job --------------------------------------------------------------------------------------------------------

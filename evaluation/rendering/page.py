@@ -6,6 +6,7 @@ inline SVG drawn in the text's own colour, so they follow a dark page; colours t
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -340,6 +341,8 @@ def pdf(report: Mapping[str, Any], figures: Figures, *, css: str) -> bytes:
         raise RuntimeError(
             "The PDF needs WeasyPrint and the Pango libraries (Debian: libpango-1.0-0 libpangoft2-1.0-0)."
         ) from error
+    # The style sheet is also that of the screen; what paper has no use for is not worth a line in the log.
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)
     made: Callable[..., Any] = HTML(
         string=document(report, figures, css=css, printed=True), url_fetcher=_refuse, base_url=None
     ).write_pdf

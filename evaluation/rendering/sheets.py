@@ -26,11 +26,12 @@ _SHEET_NAME: Final = re.compile(r"[\[\]:*?/\\']")
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """Give CSV lines (RFC 4180, line feeds), header first. Memory does not grow with the rows."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # The writer quotes what its line end contains: with both characters in it, no bare CR stands outside quotes.
+    writer = csv.writer(buffer, lineterminator="\r\n")
 
     def line(values: Sequence[Any]) -> str:
         writer.writerow(values)
-        text = buffer.getvalue()
+        text = buffer.getvalue().removesuffix("\r\n") + "\n"
         buffer.seek(0)
         buffer.truncate()
         return text

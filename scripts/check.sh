@@ -15,6 +15,8 @@ step "migrations and deployment settings"
 ATTUNE_DATA_DIR=$(mktemp -d) python manage.py makemigrations --check --dry-run
 ATTUNE_DATA_DIR=$(mktemp -d) ATTUNE_PRODUCTION=1 ATTUNE_ALLOWED_HOSTS=attune.example \
   ATTUNE_SECRET_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(60))') python manage.py check --deploy --fail-level WARNING
+step "known vulnerabilities of what is pinned"
+sh scripts/audit.sh
 step "workbench: types, unit tests"
 (cd frontend && npm run --silent check && npm test --silent)
 step "services"

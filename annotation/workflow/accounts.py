@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from annotation.models import (
+    GOLD,
     Adjudication,
     ApiToken,
     AuditEvent,
     Campaign,
     Invitation,
+    Item,
     Judgment,
     Membership,
     ReportRun,
     Slot,
+    Task,
     User,
+    make_pseudonym,
     token_digest,
 )
+from annotation.workflow.queue import to_the_end
+from annotation.workflow.verification import weigh
 
 
 def record(actor: User | None, action: str, target: object, **details: Any) -> None:
@@ -128,40 +135,82 @@ def own_data(user: User) -> dict[str, Any]:
 def withdraw(*, user: User, campaign: Campaign) -> None:
     """Take a person out of a campaign, as the campaign has laid down: her judgments are removed, or lose her name.
 
-    Removed judgments free their slots, so that others answer. Reports that used them are marked, never changed.
+    Removed judgments free their slots, so that others answer. Decisions on disputes are the campaign's: they stay in
+    either way, without her name. Reports that used her answers are marked, never changed. A second call does nothing.
     """
     held = Membership.objects.filter(user=user, campaign=campaign)
-    now = timezone.now()
-    first = Judgment.objects.filter(annotator=user, item__campaign=campaign).order_by("received_at").first()
+    # Her requests queue up behind her memberships, so no answer slips in between.
+    if not any(membership.active for membership in held.select_for_update()):
+        return
+    own = Judgment.objects.filter(annotator=user, item__campaign=campaign)
+    first = own.order_by("received_at").first()
     if first is not None:
         ReportRun.objects.filter(campaign=campaign, as_of__gte=first.received_at).update(affected_by_withdrawal=True)
-    slots = Slot.objects.filter(annotator=user, campaign=campaign)
+    decisions = Adjudication.objects.filter(adjudicator=user, item__campaign=campaign)
     if campaign.withdrawal == "remove":
-        own = Judgment.objects.filter(annotator=user, item__campaign=campaign)
-        while own.exists():  # a correction protects what it supersedes, so the newest go first
-            own.filter(superseded__isnull=True).delete()
-        done = {
-            task: slots.filter(task=task, state=Slot.DONE).exclude(item__kind="gold").count()
-            for task in ("verify", "rate")
-        }
-        Campaign.objects.filter(pk=campaign.pk).update(
-            verify_done=F("verify_done") - done["verify"], rate_done=F("rate_done") - done["rate"]
-        )
-        # Gold slots are one per person, and a skipped slot has been replaced: neither goes to anyone else.
-        slots.filter(Q(item__kind="gold") | Q(state=Slot.SKIPPED)).delete()
-        slots.update(state=Slot.FREE, annotator=None, leased_at=None, leased_until=None, arm="", prelabel="")
+        _remove_judgments(user, campaign)
+        if decisions.exists():
+            decisions.update(adjudicator=_ghost(held), comment="")
     else:
-        # Her rows go to an empty account from which nothing leads back to a person.
-        ghost = User.objects.create(username=f"withdrawn-{secrets.token_hex(6)}", is_active=False)
-        slots.filter(state=Slot.LEASED).update(
-            state=Slot.FREE, annotator=None, leased_at=None, leased_until=None, arm="", prelabel=""
-        )
-        Judgment.objects.filter(annotator=user, item__campaign=campaign).update(annotator=ghost, comment="")
-        Adjudication.objects.filter(adjudicator=user, item__campaign=campaign).update(adjudicator=ghost, comment="")
-        slots.update(annotator=ghost)
-        for membership in held:
-            Membership.objects.create(
-                user=ghost, campaign=campaign, role=membership.role, pseudonym=f"w-{secrets.token_hex(4)}", active=False
-            )
-    held.update(active=False, withdrawn_at=now)
+        _put_back(Slot.objects.filter(annotator=user, campaign=campaign, state=Slot.LEASED), campaign)
+        ghost = _ghost(held)
+        own.update(annotator=ghost, comment="")
+        decisions.update(adjudicator=ghost, comment="")
+        Slot.objects.filter(annotator=user, campaign=campaign).update(annotator=ghost)
+    for membership in held:
+        membership.arm_assignments.all().delete()
+        membership.arm_counters.all().delete()
+        # Earlier exports know the old pseudonym; it must not lead back to her.
+        membership.pseudonym, membership.practice_answers, membership.pace = make_pseudonym(), {}, {}
+        membership.active, membership.withdrawn_at = False, timezone.now()
+        membership.save()
     record(user, "withdraw", campaign, way=campaign.withdrawal)
+
+
+def _ghost(held: Iterable[Membership]) -> User:
+    """An empty account from which nothing leads back to a person, with a pseudonym for each of her roles."""
+    ghost = User.objects.create(username=f"withdrawn-{secrets.token_hex(6)}", is_active=False)
+    for membership in held:
+        Membership.objects.create(
+            user=ghost,
+            campaign=membership.campaign,
+            role=membership.role,
+            pseudonym=f"w-{secrets.token_hex(4)}",
+            active=False,
+            verify_done=membership.verify_done,
+            rate_done=membership.rate_done,
+        )
+    return ghost
+
+
+def _remove_judgments(user: User, campaign: Campaign) -> None:
+    """Delete a person's judgments and everything that counted them; her slots are asked of others."""
+    own = Judgment.objects.filter(annotator=user, item__campaign=campaign)
+    contested = list(own.filter(item__dispute__isnull=False).values_list("item_id", flat=True).distinct())
+    while own.exists():  # a correction protects what it supersedes, so the newest go first
+        own.filter(superseded__isnull=True).delete()
+    slots = Slot.objects.filter(annotator=user, campaign=campaign)
+    gold = slots.filter(task=GOLD)
+    done = {task: slots.filter(task=task, state=Slot.DONE).count() for task in Task.values}
+    Campaign.objects.filter(pk=campaign.pk).update(
+        verify_done=F("verify_done") - done[Task.VERIFY],
+        rate_done=F("rate_done") - done[Task.RATE],
+        gold_done=F("gold_done") - gold.exclude(state=Slot.LEASED).count(),
+    )
+    # Gold slots are one per person, and a skipped slot has been replaced: neither goes to anyone else.
+    slots.filter(Q(task=GOLD) | Q(state=Slot.SKIPPED)).delete()
+    _put_back(slots, campaign)
+    for item in contested:
+        Item.objects.filter(pk=item).update(dispute=weigh(campaign, item))
+
+
+def _put_back(slots: QuerySet[Slot], campaign: Campaign) -> None:
+    """Free slots and put them at the end of their tapes, where everybody will come by."""
+    slots.filter(task=GOLD).delete()
+    for task in Task.values:
+        free = list(slots.filter(task=task).order_by("pk").values_list("pk", flat=True))
+        for place, pk in enumerate(free, start=to_the_end(campaign.pk, task, len(free)) if free else 0):
+            Slot.objects.filter(pk=pk).update(
+                **{"state": Slot.FREE, "annotator": None, "leased_at": None, "leased_until": None, "client": ""},
+                **{"arm": "", "prelabel": "", "response_order": [], "position": place},
+            )

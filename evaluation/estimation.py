@@ -295,8 +295,8 @@ def spread_interval(
 ) -> tuple[Interval | None, str | None, str]:
     """Give value +- t(df) SE; where the data show no spread, what can be said instead.
 
-    A share of 0 or 1 without spread gets Wilson's interval with dialogues as trials; another value gets no interval and
-    the reason `no_variation`: one of no width would be false. `known`: every unit was seen, no width is right.
+    A share without spread gets Wilson's interval with dialogues as trials; another statistic gets no interval and the
+    reason `no_variation`: one of no width would be false. `known`: every unit was seen, no width is right.
 
     Returns
     -------
@@ -305,8 +305,9 @@ def spread_interval(
     """
     if se > SAME or known:
         return clip_interval(t_interval(value, se, df, confidence), bounds), None, f"t({df:.0f})"
-    if bounds == UNIT and (abs(value) <= SAME or abs(value - 1) <= SAME):
-        return wilson(round(value) * clusters, clusters, confidence), None, "no spread: Wilson by dialogue"
+    if bounds == UNIT:
+        share = min(max(value, 0.0), 1.0)
+        return wilson(share * clusters, clusters, confidence), None, "no spread: Wilson by dialogue"
     return None, "no_variation", "no spread"
 
 

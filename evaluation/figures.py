@@ -112,7 +112,7 @@ def _saved(canvas: Figure, figure: Mapping[str, Any], form: str) -> bytes:
         "png": {"Title": title, "Description": words, "Software": None},
     }
     stream = io.BytesIO()
-    canvas.savefig(stream, format=form, dpi=200 if form == "png" else 100, metadata=by_format[form], facecolor=PAPER)
+    canvas.savefig(stream, format=form, dpi=150 if form == "png" else 100, metadata=by_format[form], facecolor=PAPER)
     content = stream.getvalue()
     return _described(content.decode("utf-8"), title, words).encode("utf-8") if form == "svg" else content
 
@@ -319,6 +319,7 @@ def stacked(data: Data) -> Figure:
                         va="center",
                         fontsize=7,
                         color=ON_DARK,
+                        in_layout=False,
                     )
             left += widths
         axes.set_yticks(range(len(names)), list(names))
@@ -395,6 +396,8 @@ def _cells(axes: Axes, values: np.ndarray[Any, Any]) -> None:
                 va="center",
                 fontsize=6.8,
                 color=ON_DARK if value > 0.45 else ON_LIGHT,
+                # Inside the axes whatever their size: measuring hundreds of them would be most of the work.
+                in_layout=False,
             )
     axes.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors="none", zorder=2))
 

@@ -84,7 +84,9 @@ def _attributes(style: str) -> str:
 FOLDED_ROWS: Final = 30
 """A longer table is folded on the page where it is not the first thing its section has to show."""
 
-PRINTED_ROWS: Final = 60
+PRINTED_ROWS: Final = 24
+FIRST_PRINTED_ROWS: Final = 240
+"""How many rows of a table go on paper: a section without figures shows its first table whole."""
 
 STATUS: Final[Mapping[str, str]] = {
     "unverified": "Unverified: every label here is the classifier's; no person has checked any of them.",
@@ -153,7 +155,8 @@ def _section(section: Mapping[str, Any], figures: Figures, files: str, printed: 
     parts += [_figure(figure, figures, files) for figure in section["figures"]]
     for place, table in enumerate(section["tables"]):
         long = len(table["rows"]) > FOLDED_ROWS and (place > 0 or bool(section["figures"]))
-        parts.append(table_html(table, files=files, folded=long and not printed, printed=printed))
+        limit = (FIRST_PRINTED_ROWS if place == 0 and not section["figures"] else PRINTED_ROWS) if printed else None
+        parts.append(table_html(table, files=files, folded=long and not printed, printed=limit))
     if not section["figures"] and not section["tables"]:
         parts.append('<p class="nothing">There is nothing to show here for these data.</p>')
     parts.append("</section>")
@@ -186,15 +189,19 @@ def _figure(figure: Mapping[str, Any], figures: Figures, files: str) -> str:
     )
 
 
-def table_html(table: Table, *, files: str = "", folded: bool = False, printed: bool = False) -> str:
-    """Give one table; estimates show value, interval drawn and written, and n; reasons stand below it, lettered."""
+def table_html(table: Table, *, files: str = "", folded: bool = False, printed: int | None = None) -> str:
+    """Give one table; estimates show value, interval drawn and written, and n; reasons stand below it, lettered.
+
+    With `printed` only so many rows are given, and no interval is drawn.
+    """
     identifier = text(table["id"])
     columns = [(column["key"], column["title"], column.get("kind", "text")) for column in table["columns"]]
     classes = {key: _class_of(table, key) for key, _, _ in columns}
     spans = {key: _span(table, key) for key, _, _ in columns}
-    writer = _Cells(drawn=not printed)
+    writer = _Cells(drawn=printed is None)
+    shown = table["rows"][:printed]
     rows = []
-    for row in table["rows"][: PRINTED_ROWS if printed else None]:
+    for row in shown:
         cells = [writer.cell(row.get(key), kind, spans[key]) for key, _, kind in columns]
         first, *rest = zip(columns, cells, strict=True)
         rows.append(
@@ -211,18 +218,20 @@ def table_html(table: Table, *, files: str = "", folded: bool = False, printed: 
         f'aria-labelledby="table-{identifier}-title"><table><caption id="table-{identifier}-title">{title}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
-    whole = drawn + _notes(table, writer, files=files, printed=printed)
+    whole = drawn + _notes(table, writer, files=files, rows=len(shown))
     if not folded:
         return whole
     return f"<details><summary>{title} ({len(table['rows'])} rows)</summary>{whole}</details>"
 
 
-def _notes(table: Table, writer: _Cells, *, files: str, printed: bool) -> str:
+def _notes(table: Table, writer: _Cells, *, files: str, rows: int) -> str:
     """Give what stands below a table: its caption, the reasons its cells refer to, its counterpart, its files."""
     parts = [text(table["caption"])] if table.get("caption") else []
     parts += [f"<sup>{letter}</sup> because {text(reason)}." for reason, letter in writer.reasons.items()]
-    if printed and len(table["rows"]) > PRINTED_ROWS:
-        parts.append(f"The first {PRINTED_ROWS} of {len(table['rows'])} rows; all are in the workbook and as CSV.")
+    if writer.methods:
+        parts.append(f"Intervals (95 %): {text('; '.join(writer.methods))}.")
+    if rows < len(table["rows"]):
+        parts.append(f"The first {rows} of {len(table['rows'])} rows; all are in the workbook and as CSV.")
     notes = [f'<p class="table-note">{" ".join(parts)}</p>'] if parts else []
     if table.get("paper_counterpart"):
         words = f"Compare with the paper’s {text(table['paper_counterpart'])}."
@@ -260,6 +269,7 @@ class _Cells:
     def __init__(self, *, drawn: bool) -> None:
         self.drawn = drawn
         self.reasons: dict[str, str] = {}
+        self.methods: dict[str, None] = {}
 
     def cell(self, value: Any, kind: str, span: tuple[float, float]) -> str:
         """Give the inside of a cell."""
@@ -279,33 +289,41 @@ class _Cells:
 
     def _estimate(self, estimate: Mapping[str, Any], kind: str, span: tuple[float, float]) -> str:
         scale = scale_of(kind)
-        count = f'<span class="n">n&nbsp;=&nbsp;{number_text(float(estimate["n"]), "count")}</span>'
-        about = "; ".join([*estimate.get("notes", ()), *([estimate["method"]] if estimate.get("method") else [])])
-        hint = f' title="{text(about)}"' if about and self.drawn else ""
+        count = f"n\u00a0=\u00a0{number_text(float(estimate['n']), 'count')}"
+        about = text("; ".join(estimate.get("notes", ())))
+        hint = f' title="{about}"' if about and self.drawn else ""
         if estimate["value"] is None:
-            return f'<span class="undefined"{hint}>undefined{self._because(estimate.get("reason"))}</span> {count}'
-        value = f'<span class="value"{hint}>{number_text(float(estimate["value"]), scale)}</span>'
+            word = f'<span class="undefined"{hint}>undefined{self._because(estimate.get("reason"))}</span>'
+            return f'{word} <span class="n">{count}</span>'
+        value = f"<b{hint}>{number_text(float(estimate['value']), scale)}</b>"
         if not estimate.get("interval"):
             reason = estimate.get("reason")
             why = f' <span class="undefined">no interval{self._because(reason)}</span>' if reason else ""
-            return f"{value}{why} {count}"
+            return f'{value}{why} <span class="n">{count}</span>'
+        if estimate.get("method"):
+            self.methods.setdefault(_general(str(estimate["method"])))
         low, high = (float(bound) for bound in estimate["interval"])
-        written = f'<span class="interval">[{number_text(low, scale)}, {number_text(high, scale)}]</span>'
+        written = f"[{number_text(low, scale)}, {number_text(high, scale)}]"
+        if not self.drawn:
+            return f'{value} <span class="n">{written} {count}</span>'
         # A share is drawn on the whole of its scale, so that rows of one kind compare by eye.
         place = (0.0, 1.0) if low >= 0 and high <= 1 else span
-        bar = f" {_whisker(float(estimate['value']), low, high, place)}" if self.drawn else ""
-        return f"{value} {written}{bar} {count}"
+        bar = _whisker(float(estimate["value"]), low, high, place)
+        return f'{value} <span class="n">{written}</span> {bar} <span class="n">{count}</span>'
+
+
+def _general(method: str) -> str:
+    """Give how an interval was made without the numbers that differ from cell to cell."""
+    return re.sub(r"t\([\d.]+\)", "t(D-1)", method)
 
 
 def _whisker(value: float, low: float, high: float, span: tuple[float, float]) -> str:
-    """Draw the interval small beside its number."""
+    """Draw the interval small beside its number; the scale behind it is the style sheet's."""
     width = span[1] - span[0] or 1.0
-    a, b, mid = (100 * min(1.0, max(0.0, (point - span[0]) / width)) for point in (low, high, value))
+    a, b, mid = (round(100 * min(1.0, max(0.0, (point - span[0]) / width))) for point in (low, high, value))
     return (
-        '<svg class="whisker" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
-        '<line class="range" x1="0" x2="100" y1="5" y2="5"/>'
-        f'<line class="bar" x1="{a:.1f}" x2="{b:.1f}" y1="5" y2="5"/>'
-        f'<line class="mark" x1="{mid:.1f}" x2="{mid:.1f}" y1="1" y2="9"/></svg>'
+        '<svg class="whisker" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="M{a} 5H{b}"/><path d="M{mid} 1V9"/></svg>'
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import runpy
 import tracemalloc
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import openpyxl
 import pandas as pd
@@ -253,10 +255,9 @@ def test_a_campaign_nobody_has_worked_in_exports_undefined_with_the_reason(world
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
-def test_the_commands_write_files_and_name_what_does_not_exist(world: Corpus, tmp_path: object) -> None:
-    from pathlib import Path
+def test_the_commands_write_files_and_name_what_does_not_exist(world: Corpus, tmp_path: Path) -> None:
 
-    folder = Path(str(tmp_path))
+    folder = tmp_path
     call_command(
         "export_agreement",
         "pilot",
@@ -281,3 +282,20 @@ def test_the_codebook_explains_every_column() -> None:
     for _, fields in exports.TABLES.values():
         for field in fields:
             assert f"`{field.name}`" in text
+
+
+def test_the_documented_snippet_gives_the_agreement_of_the_export(world: Corpus, tmp_path: Path) -> None:
+    file = tmp_path / "judgments.csv"
+    file.write_text("".join(exports.export_lines(world.campaign, "judgments")))
+    snippet = runpy.run_path(str(Path(__file__).resolve().parents[3] / "docs" / "snippets" / "load.py"))
+    found = snippet["percent_agreement"](pd.read_csv(file))
+    rows = exports.agreement_report(world.campaign, replicates=20)["sections"][0]["tables"][0]["rows"]
+    expected = {
+        row["group"]: (row["estimate"]["value"], row["estimate"]["n"])
+        for row in rows
+        if row["scope"] == "data set" and row["statistic"] == "percent_agreement"
+    }
+    assert set(found.index) == set(expected) == {"inspired", "redial"}
+    for dataset, (value, n) in expected.items():
+        assert found.loc[dataset, "percent_agreement"] == pytest.approx(value)
+        assert found.loc[dataset, "n"] == n

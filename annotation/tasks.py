@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,12 @@ log = structlog.get_logger("annotation.tasks")
 
 HINTS = 8
 """How many workers are told that a chunked job has work; each takes chunks until none is left."""
+
+TURN_SECONDS = 60.0
+"""After so long a worker lets other jobs in between the chunks of one: a report must not wait for a million texts."""
+
+HEAVY = frozenset({"prelabel", "generate", "train"})
+"""Kinds of work that take hours and much memory; they have a queue of their own, all else is quick."""
 
 Step = Callable[[Job, jobs.ProgressCallback], dict[str, Any]]
 
@@ -104,10 +111,14 @@ def _run_chunked(job: Job, worker: str) -> None:
             for _ in range(min(HINTS, len(parts) - 1)):
                 hint(str(job.pk))
     job.refresh_from_db()
+    began = time.monotonic()
     while job.state == Job.RUNNING and (chunk := jobs.claim_chunk(job, worker=worker)):
         if not _work_on(job, chunk, worker, work):
             return
         job.refresh_from_db()
+        if time.monotonic() - began > TURN_SECONDS and Chunk.objects.filter(job=job, state=Job.QUEUED).exists():
+            hint(str(job.pk))
+            return
     jobs.finish_if_complete(job, lambda: summary(job))
 
 

@@ -16,6 +16,7 @@ import structlog
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from kombu import Queue
 
 ROOT = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
@@ -218,7 +219,9 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_DEFAULT_QUEUE = "work"
+# Two queues, so that a host can be given to one of them (celery … worker --queues quick); a plain worker takes both.
+CELERY_TASK_QUEUES = [Queue("quick"), Queue("heavy")]
+CELERY_TASK_DEFAULT_QUEUE = "quick"
 CELERY_TASK_TIME_LIMIT = env.int("ATTUNE_TASK_TIME_LIMIT", default=6 * 3600)
 CELERY_WORKER_CONCURRENCY = env.int("ATTUNE_WORKER_PROCESSES", default=2)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

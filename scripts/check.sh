@@ -21,8 +21,15 @@ step "workbench: types, unit tests"
 (cd frontend && npm run --silent check && npm test --silent)
 step "services"
 . scripts/services.sh
-step "tests"
 status=0
+if [ -n "${ATTUNE_TEST_POSTGRES_URL:-}" ]; then
+  step "what touches the database, on PostgreSQL and Redis"
+  ATTUNE_TEST_DB=postgres python -m pytest -q -n 2 --dist loadgroup -m "not slow and not postgres and not redis" \
+    tests/annotation/test_access_matrix.py tests/annotation/workflow/test_accounts.py tests/annotation/workflow/test_jobs.py \
+    tests/annotation/workflow/test_queue.py tests/annotation/workflow/test_verification.py \
+    tests/annotation/workflow/test_adjudication.py tests/annotation/workflow/test_intake.py tests/annotation/api || status=$?
+fi
+step "tests"
 python -m pytest -q -n 2 --dist loadgroup ${marks:+-m "$marks"} || status=$?
 stop_services
 exit $status

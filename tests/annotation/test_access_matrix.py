@@ -46,7 +46,7 @@ EXPECTED: dict[str, dict[str, tuple[int, ...]]] = {
     "/health/live": {"GET": EVERYBODY},
     "/health/ready": {"GET": EVERYBODY},
     # Without the operator's token nobody reads the figures, superusers included.
-    "/metrics": {method: (403,) * 7 for method in METHODS},
+    "/metrics": dict.fromkeys(METHODS, (403,) * 7),
     "/join/<str:token>/": {"GET": EVERYBODY, "POST": (200, *(302,) * 6)},
     "/me/": {"GET": LOGIN_ELSE_OK},
     "/me/tokens/": {"POST": LOGIN_ELSE_OK},
@@ -232,7 +232,7 @@ def test_a_member_of_two_campaigns_has_in_each_only_the_role_she_holds_there(
     assert browser.get("/api/reports/").json()["results"] == []
 
 
-# Objects addressed by id, from another campaign ----------------------------------------------------------------------
+# Objects addressed by id, from another campaign ----------------------------------------------------------------
 
 
 def test_what_is_addressed_by_id_answers_only_within_its_campaign(
@@ -300,7 +300,7 @@ def test_an_unknown_campaign_and_a_forbidden_one_look_the_same_to_a_stranger(
                 assert (there.status_code, there.content) == (nowhere.status_code, nowhere.content), route
 
 
-# Tokens ----------------------------------------------------------------------------------------------------------------
+# Tokens ----------------------------------------------------------------
 
 
 def test_a_read_token_reads_and_never_writes(world: dict[str, Any], rhea: User, ada: User) -> None:
@@ -314,7 +314,7 @@ def test_a_read_token_reads_and_never_writes(world: dict[str, Any], rhea: User, 
             assert got == (row[ACTORS.index("ada")] if method == "GET" else 403), f"{method} {route}: {got}"
 
 
-# The admin and the account pages --------------------------------------------------------------------------------------
+# The admin and the account pages ----------------------------------------------------------------
 
 
 def admin_routes() -> list[str]:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXTS = 6000
+TEXTS = 2000
 
 FILL = """
 from annotation.models import Text
 from annotation.corpora.dialogue import text_digest
-texts = [f"message number {n}: I {['love', 'watched', 'feared', 'hated'][n % 4]} film {n}" for n in range(%d)]
+texts = [f"message number {n}: I {['love', 'watched', 'feared', 'hated'][n % 4]} film {n}" for n in range(TEXTS)]
 Text.objects.bulk_create([Text(digest=text_digest(t), content=t) for t in texts], batch_size=1000)
 from annotation.workflow import jobs
 from annotation.models import Job
@@ -31,17 +32,17 @@ print(jobs.create_job(kind="prelabel", parameters={}).pk)
 class Installation:
     """A data folder of its own with a migrated database, and the workers started on it."""
 
-    def __init__(self, folder: Path, redis: str = "") -> None:
+    def __init__(self, folder: Path, broker: str = "") -> None:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.env = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "ATTUNE_DATA_DIR": str(folder),
-            "ATTUNE_PRELABEL_CHUNK": "300",
+            "ATTUNE_PRELABEL_CHUNK": "100",
             "ATTUNE_JOB_LEASE_SECONDS": "3",
             "ATTUNE_WORKER_PROCESSES": "1",
             "ATTUNE_VISIBILITY_TIMEOUT": "20",
-            "ATTUNE_REDIS_URL": redis,
+            "ATTUNE_REDIS_URL": broker,
             "ATTUNE_CLASSIFIER_THREADS": "1",
         }
         self.run("manage.py", "migrate", "-v0")
@@ -64,6 +65,13 @@ class Installation:
         worker = subprocess.Popen(command, cwd=ROOT, env=self.env, start_new_session=True)
         self.workers.append(worker)
         return worker
+
+    def empty_the_broker(self) -> None:
+        if url := self.env["ATTUNE_REDIS_URL"]:
+            redis.Redis.from_url(url).flushdb()
+        else:
+            for message in (Path(self.env["ATTUNE_DATA_DIR"]) / "broker" / "queue").glob("*.msg"):
+                message.unlink(missing_ok=True)
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         os.killpg(worker.pid, signal.SIGKILL)
@@ -89,12 +97,13 @@ class Installation:
 
 @pytest.fixture(params=["embedded", pytest.param("redis", marks=pytest.mark.redis)])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    redis = ""
+    address = ""
     if request.param == "redis":
-        redis = os.environ.get("ATTUNE_TEST_REDIS_URL", "")
-        if not redis:
+        address = os.environ.get("ATTUNE_TEST_REDIS_URL", "")
+        if not address:
             pytest.skip("No Redis server: install the package redis-server, or set ATTUNE_TEST_REDIS_URL.")
-    made = Installation(tmp_path, redis.replace("/0", "/5") if redis else "")
+    made = Installation(tmp_path, address.replace("/0", "/5") if address else "")
+    made.empty_the_broker()
     yield made
     made.stop()
 
@@ -104,10 +113,10 @@ JOB = "SELECT state, done, total, error FROM annotation_job"
 
 
 def test_a_pre_labelling_job_survives_kill_9_of_every_worker(installation: Installation) -> None:
-    job = installation.shell(FILL % TEXTS)
+    job = installation.shell(FILL.replace("TEXTS", str(TEXTS)))
     first, second = installation.start("one"), installation.start("two")
     installation.shell(f"from annotation.tasks import hint; hint({job!r}); hint({job!r}); print('ok')")
-    installation.wait(PREDICTIONS, lambda row: int(str(row[0])) > 300)
+    installation.wait(PREDICTIONS, lambda row: int(str(row[0])) >= 200)
     installation.kill(first)
     installation.kill(second)
     assert int(str(installation.ask(PREDICTIONS)[0])) < TEXTS, "the kill came too late to show anything"
@@ -116,3 +125,35 @@ def test_a_pre_labelling_job_survives_kill_9_of_every_worker(installation: Insta
     assert installation.ask(JOB) == ("done", TEXTS, TEXTS, "")
     assert installation.ask(PREDICTIONS) == (TEXTS,)
     assert installation.ask("SELECT count(DISTINCT text_id) FROM annotation_prediction") == (TEXTS,)
+
+
+def test_a_running_job_can_be_cancelled_and_keeps_what_it_did(installation: Installation) -> None:
+    job = installation.shell(FILL.replace("TEXTS", str(TEXTS)))
+    installation.start("one")
+    installation.shell(f"from annotation.tasks import hint; hint({job!r}); print('ok')")
+    installation.wait(PREDICTIONS, lambda row: int(str(row[0])) >= 100)
+    installation.shell(
+        "from annotation.models import Job; from annotation.workflow.jobs import request_cancel;"
+        "print(request_cancel(Job.objects.get()))"
+    )
+    installation.wait(JOB, lambda row: row[0] != "running")
+    state, done, total, error = installation.ask(JOB)
+    assert (state, total, error) == ("cancelled", TEXTS, "")
+    assert 100 <= int(str(done)) < TEXTS
+    kept = int(str(installation.ask(PREDICTIONS)[0]))
+    assert kept >= int(str(done))
+    time.sleep(1)  # nobody goes on
+    assert installation.ask(PREDICTIONS) == (kept,)
+
+
+def test_a_broker_that_comes_back_empty_costs_nothing(installation: Installation) -> None:
+    """Redis restarted without its memory, or the folder of messages deleted: the row says what is to be done."""
+    job = installation.shell(FILL.replace("TEXTS", str(TEXTS)))
+    installation.shell(f"from annotation.tasks import hint; hint({job!r}); print('ok')")
+    installation.empty_the_broker()
+    installation.start("one", beat=True)
+    installation.wait(PREDICTIONS, lambda row: int(str(row[0])) >= 200)
+    installation.empty_the_broker()
+    installation.wait(JOB, lambda row: row[0] in ("done", "failed"))
+    assert installation.ask(JOB) == ("done", TEXTS, TEXTS, "")
+    assert installation.ask(PREDICTIONS) == (TEXTS,)

@@ -74,7 +74,7 @@ def start_in_production(**changed: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# 1 ---------------------------------------------------------------------------------------------------------------------
+# 1 ----------------------------------------------------------------
 
 
 def test_case_01_filters_and_orders_are_closed_lists(campaign: Campaign, rhea: User, sign_in: SignIn) -> None:
@@ -95,7 +95,7 @@ def test_case_01_the_admin_refuses_lookups_across_to_passwords(admin: User, sign
         assert browser.get(f"/admin/annotation/judgment/?{wanted}=a").status_code in (302, 400)
 
 
-# 2, 3, 19: defaults ----------------------------------------------------------------------------------------------------
+# 2, 3, 19: defaults ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_case_07_and_08_no_file_of_a_user_is_served_inline(
     assert not re.search(r"MEDIA_URL|static\(settings", product_code()["config/urls.py"])
 
 
-# 9, 10: stored script --------------------------------------------------------------------------------------------------
+# 9, 10: stored script ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -444,7 +444,7 @@ def test_case_21_dependencies_are_pinned_and_audited() -> None:
     assert "audit.sh" in (ROOT / "scripts" / "check.sh").read_text(encoding="utf-8")
 
 
-# 22: our own -----------------------------------------------------------------------------------------------------------
+# 22: our own ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

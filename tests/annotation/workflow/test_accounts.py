@@ -42,7 +42,7 @@ def _fresh_cache() -> None:
     cache.clear()
 
 
-# Invitations -----------------------------------------------------------------------------------------------------------
+# Invitations ------------------------------------------------------------
 
 
 def invite(campaign: Campaign, by: User, *, uses: int = 1, days: int = 7, role: str = Role.ANNOTATOR) -> str:
@@ -124,7 +124,7 @@ def test_a_researcher_invites_and_odd_numbers_are_put_right(campaign: Campaign, 
     assert sign_in(rhea).post("/campaigns/emotions/invite/", {"role": "superuser"}).status_code == 404
 
 
-# Tokens ----------------------------------------------------------------------------------------------------------------
+# Tokens ------------------------------------------------------------
 
 
 def bearer(secret: str) -> Client:
@@ -168,7 +168,7 @@ def test_a_token_opens_no_page_only_the_interface(campaign: Campaign, rhea: User
         assert bearer(secret).get(place).status_code == 302
 
 
-# One's own data --------------------------------------------------------------------------------------------------------
+# One's own data ------------------------------------------------------------
 
 
 def answer_some(campaign: Campaign, user: User, count: int, *, task: str = Task.VERIFY, **given: object) -> list[Slot]:
@@ -209,7 +209,7 @@ def test_consent_is_recorded_with_version_and_time_and_asked_anew_when_the_text_
     assert browser.post("/api/campaigns/emotions/lease/", lease, content_type="application/json").status_code == 403
 
 
-# Withdrawal ------------------------------------------------------------------------------------------------------------
+# Withdrawal ------------------------------------------------------------
 
 
 def counters_hold(campaign: Campaign) -> None:
@@ -336,7 +336,7 @@ def test_decisions_of_an_adjudicator_who_withdraws_stand_without_her_name(way: s
     assert decision.adjudicator.username.startswith("withdrawn-")
 
 
-# Pages and lock-out ----------------------------------------------------------------------------------------------------
+# Pages and lock-out ------------------------------------------------------------
 
 
 def test_the_account_pages_of_the_library_are_there_and_in_our_dress(ada: User, client: Client) -> None:

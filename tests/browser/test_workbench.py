@@ -5,8 +5,10 @@ Every answer given here is given by a program.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +17,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Page, Route, expect
+from django.utils import timezone
+from playwright.sync_api import Error, Page, Route, expect
 
 from annotation.models import Adjudication, Campaign, Guideline, Judgment, Membership, Role, User, Utterance
 from evaluation.emotions import EMOTIONS, PALETTE
@@ -255,6 +258,70 @@ def test_a_closed_tab_leaves_its_items_to_the_next(visit: Visit, campaign: Campa
     one.close()
     two.goto(f"/campaigns/{campaign.name}/verify/")
     expect(two.locator(f"[data-slot='{here}']")).to_be_visible()
+
+
+def test_a_crashed_tab_loses_nothing(visit: Visit, campaign: Campaign, ada: User) -> None:
+    page = visit(ada, f"/campaigns/{campaign.name}/verify/", viewport=WIDE)
+    page.wait_for_selector("[data-slot]")
+    offline(page)
+    press(page, "3")
+    press(page, "4")
+    here = slot(page)
+    with page.expect_event("crash"), contextlib.suppress(Error):
+        page.goto("chrome://crash", timeout=3_000)
+    context = page.context
+    page.close()
+    again = context.new_page()
+    online(again)
+    again.goto(f"/campaigns/{campaign.name}/verify/")
+    expect(again.locator(f"[data-slot='{here}']")).to_be_visible()
+    saved(again)
+    assert labels_of(ada) == ["anger", "fear"]
+
+
+def test_an_hour_offline_is_taken_in_where_the_items_are_still_free(
+    visit: Visit, campaign: Campaign, ada: User, bo: User
+) -> None:
+    page = visit(ada, f"/campaigns/{campaign.name}/verify/", viewport=WIDE)
+    page.wait_for_selector("[data-slot]")
+    offline(page)
+    for key in "123":
+        press(page, key)
+    hour_ago = timezone.now() - timedelta(hours=1)
+    campaign.slots.filter(annotator=ada, state="leased").update(leased_until=hour_ago)
+    label_all(campaign, bo, "neutral")  # one of the two answers each item wants; the other is still Ada's to give
+    online(page)
+    page.keyboard.press("r")
+    saved(page)
+    assert labels_of(ada) == ["joy", "sadness", "anger"]
+    assert not Judgment.objects.filter(annotator=ada, set_aside=True).exists()
+
+
+def test_answers_that_came_too_late_are_kept_and_listed_in_words(
+    visit: Visit, campaign: Campaign, ada: User, bo: User, dan: User
+) -> None:
+    MembershipFactory.create(user=dan, campaign=campaign)
+    page = visit(ada, f"/campaigns/{campaign.name}/verify/", viewport=WIDE)
+    page.wait_for_selector("[data-slot]")
+    offline(page)
+    press(page, "1")
+    press(page, "2")
+    hour_ago = timezone.now() - timedelta(hours=1)
+    campaign.slots.filter(annotator=ada, state="leased").update(leased_until=hour_ago)
+    label_all(campaign, bo, "neutral")
+    label_all(campaign, dan, "neutral")
+    online(page)
+    page.keyboard.press("r")
+    page.get_by_role("button", name="2 not taken").click()
+    listed = page.locator("[data-problems] li")
+    expect(listed).to_have_count(2)
+    expect(listed.first).to_contain_text("Kept for the researcher")
+    assert axe(page) == []
+    assert Judgment.objects.filter(annotator=ada, set_aside=True).count() == 2
+    listed.first.get_by_role("button").click()
+    expect(listed).to_have_count(1)
+    page.reload()
+    expect(page.get_by_role("button", name="1 not taken")).to_be_visible()
 
 
 def test_signed_out_answers_are_kept_until_signed_in_again(visit: Visit, campaign: Campaign, ada: User) -> None:

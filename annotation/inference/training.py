@@ -56,7 +56,6 @@ class Recipe:
     grouping: str = "ekman"
     evaluations_per_epoch: int = 1
     patience: int = 3
-    empathetic_weight: float = 0.0
 
 
 @dataclass

@@ -17,7 +17,7 @@ from annotation.inference.base import ClassifierError, find_base, sha256_of
 from annotation.inference.card import publish, scores_table
 from annotation.inference.classifier import LabelScheme, digest_of, load_default, pack
 from annotation.inference.default_classifier import DEFAULT_FOLDER
-from annotation.inference.distillation import DEFAULT_PROGRAMME, Corpora, run_programme
+from annotation.inference.distillation import DEFAULT_PROGRAMME, DISTILLED_PROGRAMME, Corpora, run_programme
 from annotation.inference.encoder import Adapter
 from annotation.inference.training import Progress
 from annotation.inference.verified import VerifiedTraining, finetune_on_verified
@@ -38,6 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--goemotions", type=Path, help="folder of the official GoEmotions splits")
         parser.add_argument("--empathetic", type=Path, help="folder of EmpatheticDialogues, to learn from it too")
         parser.add_argument("--empathetic-weight", type=float, default=0.3)
+        parser.add_argument("--distil", action="store_true", help="three teachers and a student instead of one run")
         parser.add_argument("--verified", metavar="CAMPAIGN", help="name or number of a campaign to learn from")
         parser.add_argument("--folds", type=int, default=5)
         parser.add_argument("--store", action="store_true", help="with --verified: store cross-fitted predictions")
@@ -73,8 +74,9 @@ class Command(BaseCommand):
         base = find_base(settings.ATTUNE_BASE_ENCODER or None, allow_hub=settings.ATTUNE_ALLOW_HUB)
         corpora = Corpora.read(options["goemotions"], options["empathetic"], options["empathetic_weight"])
         output: Path = options["output"]
+        programme = DISTILLED_PROGRAMME if options["distil"] else DEFAULT_PROGRAMME
         adapter = run_programme(
-            DEFAULT_PROGRAMME,
+            programme,
             corpora,
             base=base,
             folder=output / "runs",
@@ -88,7 +90,7 @@ class Command(BaseCommand):
             base=base,
             dev=corpora.dev,
             test=corpora.test,
-            recipe=DEFAULT_PROGRAMME.facts(),
+            recipe=programme.facts(),
             data=corpora.description,
             threads=options["threads"],
         )

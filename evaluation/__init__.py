@@ -1,2 +1,1 @@
 """The statistics: pure functions over tables; `python -m evaluation` is their command."""
-

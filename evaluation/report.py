@@ -7,22 +7,21 @@ two reports, number by number.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from evaluation.comparison import PERMUTATIONS, CellDifference, Comparison, compare_cells, compare_systems
+from evaluation.comparison import CellDifference, Comparison, compare_cells, compare_systems
 from evaluation.emotions import EMOTIONS, valence_groups
 from evaluation.groups import REFERENCE_SYSTEM, GroupData, MetricOptions, split_groups
-from evaluation.intervals import DEFAULT_REPLICATES, FEW_CLUSTERS
+from evaluation.intervals import FEW_CLUSTERS
 from evaluation.metrics import GroupMetrics, group_metrics
+from evaluation.report_bundle import ReportSettings, ReportTables, compare, read_bundle, write_tables
 from evaluation.report_metrics import alignment, any_verified, diversity, flatness, headline, named
 from evaluation.report_model import (
     Cell,
@@ -35,9 +34,10 @@ from evaluation.report_model import (
     warnings_of,
 )
 from evaluation.report_patterns import confusion, patterns
-from evaluation.report_people import quality, reliability
+from evaluation.report_ratings import quality
+from evaluation.report_reliability import reliability
 from evaluation.report_systems import comparisons, discussion
-from evaluation.tables import TableError, check_judgments, check_ratings, check_turns, read_table
+from evaluation.tables import check_judgments, check_ratings, check_turns
 
 __all__ = [
     "Report",
@@ -51,92 +51,7 @@ __all__ = [
     "write_tables",
 ]
 
-TABLES: Final = ("turns", "judgments", "ratings", "cases", "responses")
-FOLDERS: Final = ("tables", "data")
-"""Where a bundle keeps its input tables: the first that exists."""
 SECOND_GROUPING: Final = "ekman"
-_FORMULA_START: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
-
-
-@dataclass(frozen=True)
-class ReportTables:
-    """The tables a report is computed from.
-
-    Attributes
-    ----------
-    turns, judgments, ratings
-        As `evaluation.tables` declares them. `turns` may carry `user_confidence`, `response_confidence` and
-        `reference_confidence` (probability of the label given), and a second labelling `user_label_ekman`,
-        `response_label_ekman`, `reference_label_ekman`.
-    responses
-        Counts by data set and system, shown as they are.
-    cases
-        Illustrative cases, carried through as they are; chosen by rule where they are made.
-    """
-
-    turns: pd.DataFrame
-    judgments: pd.DataFrame = field(default_factory=pd.DataFrame)
-    ratings: pd.DataFrame = field(default_factory=pd.DataFrame)
-    responses: pd.DataFrame = field(default_factory=pd.DataFrame)
-    cases: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """What the numbers depend on besides the tables.
-
-    Attributes
-    ----------
-    options
-        The places where the paper leaves a choice.
-    arms
-        `independent`: labels given with the classifier's label in sight are left out of agreement; `all`: they count.
-    randomised
-        Whether responses were assigned to turns at random: only then is a difference in ratings called an effect.
-    scale
-        Lowest and highest rating.
-    sensitivity
-        Whether the mixed and ordinal models are fitted (seconds each).
-    provenance
-        Shown in section 0 as it is given.
-    """
-
-    title: str = "Emotional alignment report"
-    seed: int = 0
-    replicates: int = DEFAULT_REPLICATES
-    permutations: int = PERMUTATIONS
-    options: MetricOptions = field(default_factory=MetricOptions)
-    arms: str = "independent"
-    randomised: bool = False
-    scale: tuple[int, int] = (1, 5)
-    sensitivity: bool = True
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> ReportSettings:
-        """Read settings from plain data.
-
-        Raises
-        ------
-        ValueError
-            Naming what is unknown or cannot be.
-        """
-        known = {one.name for one in fields(cls)}
-        if unknown := sorted(set(given) - known):
-            raise ValueError(f"Unknown report settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
-        chosen = dict(given)
-        options = dict(chosen.get("options") or {})
-        if wrong := sorted(set(options) - {one.name for one in fields(MetricOptions)}):
-            names = ", ".join(one.name for one in fields(MetricOptions))
-            raise ValueError(f"Unknown metric options: {', '.join(wrong)}; known: {names}.")
-        chosen["options"] = MetricOptions(**options)
-        if "scale" in chosen:
-            chosen["scale"] = (int(chosen["scale"][0]), int(chosen["scale"][1]))
-        return cls(**chosen)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the settings as plain data."""
-        return {**asdict(self), "options": self.options.to_json(), "scale": list(self.scale)}
 
 
 # --- computing -------------------------------------------------------------------------------------------------------
@@ -414,109 +329,6 @@ def _responses_table(responses: pd.DataFrame) -> Table:
     )
 
 
-# --- bundles ---------------------------------------------------------------------------------------------------------
-
-
-def write_tables(tables: ReportTables, settings: ReportSettings, folder: Path) -> None:
-    """Write tables and settings of a report as a bundle, `tables/*.csv` and `settings.json`: the same bytes always."""
-    place = folder / FOLDERS[0]
-    place.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        table: pd.DataFrame = getattr(tables, name)
-        text = _csv(table) if len(table.columns) else ""
-        (place / f"{name}.csv").write_text(text, encoding="utf-8", newline="")
-    plain = json.dumps(settings.to_json(), sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False)
-    (folder / "settings.json").write_text(plain + "\n", encoding="utf-8", newline="")
-
-
-def _csv(table: pd.DataFrame) -> str:
-    """Write CSV with text that no spreadsheet takes for a formula; `_uninert` takes the apostrophe off again."""
-    safe = table.copy()
-    for name in safe.columns:
-        if pd.api.types.is_bool_dtype(safe[name].dtype):
-            safe[name] = safe[name].map({True: "true", False: "false"})
-        elif not pd.api.types.is_numeric_dtype(safe[name].dtype):
-            safe[name] = [None if pd.isna(value) else _inert(str(value)) for value in safe[name]]
-    return str(safe.to_csv(index=False, lineterminator="\n"))
-
-
-def _inert(text: str) -> str:
-    stripped = text.lstrip()
-    return f"'{text}" if text.startswith(_FORMULA_START) or stripped.startswith(_FORMULA_START) else text
-
-
-def _uninert(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("'") and value[1:].lstrip().startswith(_FORMULA_START):
-        return value[1:]
-    return value
-
-
-def read_bundle(bundle: str | Path) -> tuple[ReportTables, ReportSettings, str | None]:
-    """Read a bundle, a folder or a zip of one: its tables, its settings, and its `report.json` if it has one.
-
-    Raises
-    ------
-    TableError
-        When it is no bundle, or a file of it cannot be read.
-    """
-    path = Path(bundle)
-    if path.is_file():
-        return _read_zip(path)
-    if not path.is_dir():
-        raise TableError(f"There is no bundle {path}: give the folder or .zip that a report was stored as.")
-    return _read_folder(path)
-
-
-def _read_zip(path: Path) -> tuple[ReportTables, ReportSettings, str | None]:
-    import tempfile
-
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise TableError(f"{path.name} is neither a folder nor a zip file.") from error
-    with archive, tempfile.TemporaryDirectory(prefix="attune-bundle-") as scratch:
-        names = [name for name in archive.namelist() if Path(name).name == "settings.json"]
-        if not names:
-            raise TableError(f"{path.name} holds no settings.json: it is not the bundle of a report.")
-        root = min(names, key=len).removesuffix("settings.json")
-        wanted = ["settings.json", "report.json", *(f"{f}/{name}.csv" for f in FOLDERS for name in TABLES)]
-        for name in wanted:
-            # Only names from this list are read, so an archive cannot write anywhere else.
-            if root + name in archive.namelist():
-                target = Path(scratch) / name
-                target.parent.mkdir(exist_ok=True)
-                target.write_bytes(archive.read(root + name))
-        return _read_folder(Path(scratch))
-
-
-def _read_folder(folder: Path) -> tuple[ReportTables, ReportSettings, str | None]:
-    file = folder / "settings.json"
-    if not file.is_file():
-        raise TableError(f"{folder} holds no settings.json: it is not the bundle of a report.")
-    try:
-        settings = ReportSettings.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise TableError(f"settings.json of the bundle cannot be read: {error}") from error
-    place = next((folder / name for name in FOLDERS if (folder / name / "turns.csv").is_file()), None)
-    if place is None:
-        raise TableError(f"The bundle holds no {FOLDERS[0]}/turns.csv.")
-    tables = {name: _read_optional(place / f"{name}.csv") for name in TABLES}
-    stored = folder / "report.json"
-    return ReportTables(**tables), settings, stored.read_text(encoding="utf-8") if stored.is_file() else None
-
-
-def _read_optional(file: Path) -> pd.DataFrame:
-    if not file.is_file() or not file.stat().st_size:
-        return pd.DataFrame()
-    table = read_table(file)
-    for name in table.columns:
-        codes, values = pd.factorize(table[name])
-        cleaned = [_uninert(value) for value in values]
-        if cleaned != list(values):
-            table[name] = np.array([*cleaned, None], dtype=object)[codes]
-    return table
-
-
 def recompute(bundle: str | Path) -> Report:
     """Compute the report of a bundle again; where it holds a `report.json`, `differences` says what is not the same.
 
@@ -539,71 +351,3 @@ def recompute(bundle: str | Path) -> Report:
     lines = [f"{row.section} / {row.table} / {row.row} / {row.column}: {row.before} -> {row.after}"
              for row in changes.itertuples()]  # fmt: skip
     return replace(report, differences=tuple(lines or ["the text differs, no number does"]))
-
-
-# --- what changed ----------------------------------------------------------------------------------------------------
-
-
-def compare(first: Report | Mapping[str, Any], second: Report | Mapping[str, Any]) -> pd.DataFrame:
-    """Say what changed between two reports, number by number.
-
-    Returns
-    -------
-    DataFrame
-        One row a cell that differs: section, table, row (its texts), column, part (`value`, `low`, `high`, `n`, …),
-        before, after (text; `absent` where only one report has it) and change (after - before, NaN where not numbers).
-    """
-    before, after = _numbers(first), _numbers(second)
-    rows = []
-    for key in [*before, *(key for key in after if key not in before)]:
-        old, new = before.get(key, "absent"), after.get(key, "absent")
-        if old == new:
-            continue
-        numeric = isinstance(old, int | float) and isinstance(new, int | float)
-        change = float(new) - float(old) if numeric else float("nan")
-        rows.append((*key, _text(old), _text(new), change))
-    return pd.DataFrame(rows, columns=["section", "table", "row", "column", "part", "before", "after", "change"])
-
-
-def _text(value: Any) -> str:
-    return "undefined" if value is None else str(value)
-
-
-def _numbers(report: Report | Mapping[str, Any]) -> dict[tuple[str, str, str, str, str], Any]:
-    plain = report.content() if isinstance(report, Report) else report
-    found: dict[tuple[str, str, str, str, str], Any] = {}
-    for section in plain["sections"]:
-        for table in section["tables"]:
-            words = [column["key"] for column in table["columns"] if column["kind"] == "text"]
-            seen: dict[str, int] = {}
-            for row in table["rows"]:
-                name = " · ".join(str(row[key]) for key in words if row.get(key) is not None)
-                seen[name] = seen.get(name, 0) + 1
-                label = name if seen[name] == 1 else f"{name} ({seen[name]})"
-                for column in table["columns"]:
-                    value = row.get(column["key"])
-                    if column["key"] in words or value is None:
-                        continue
-                    for part, number in _parts(value):
-                        found[section["id"], table["id"], label, column["key"], part] = number
-    return found
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        yield "value", value
-        return
-    low, high = value.get("interval") or (None, None)
-    parts = {"value": value.get("value"), "low": low, "high": high, "n": value.get("n"), "reason": value.get("reason")}
-    yield from parts.items()
-
-
-def zipped(folder: Path) -> bytes:
-    """Give the files of a bundle as a zip with fixed times: the same bytes for the same files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            info = zipfile.ZipInfo(file.relative_to(folder).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, file.read_bytes())
-    return buffer.getvalue()

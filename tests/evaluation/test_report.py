@@ -20,8 +20,8 @@ from evaluation.report import (
     dumps,
     recompute,
     write_tables,
-    zipped,
 )
+from evaluation.report_bundle import zipped
 from evaluation.report_model import Report, sentence
 from evaluation.tables import TableError
 

@@ -69,9 +69,7 @@ def test_cancelling_a_waiting_job_ends_it_at_once() -> None:
 
 
 def test_a_job_tried_too_often_fails_with_a_reason() -> None:
-    job = make_job(
-        state=Job.RUNNING, attempts=jobs.MAX_ATTEMPTS, lease_until=timezone.now() - timedelta(seconds=1)
-    )
+    job = make_job(state=Job.RUNNING, attempts=jobs.MAX_ATTEMPTS, lease_until=timezone.now() - timedelta(seconds=1))
     assert jobs.give_up() == 1
     job.refresh_from_db()
     assert job.state == Job.FAILED

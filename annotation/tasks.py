@@ -40,9 +40,14 @@ def start(job: Job) -> None:
     transaction.on_commit(lambda: hint(str(job.pk)))
 
 
+def queue_of(kind: str | None) -> str:
+    return "heavy" if kind in HEAVY else "quick"
+
+
 def hint(job_id: str) -> None:
+    kind = Job.objects.filter(pk=job_id).values_list("kind", flat=True).first()
     try:
-        run_job.apply_async(args=(job_id,), retry=False)
+        run_job.apply_async(args=(job_id,), retry=False, queue=queue_of(kind))
     except Exception as error:  # the broker is only a hint; the row is written
         log.warning("broker_unreachable", job=job_id, error=type(error).__name__)
 
@@ -53,12 +58,12 @@ def run_job(job_id: str) -> None:
     job = Job.objects.filter(pk=job_id).first()
     if job is None or job.finished:
         return
-    structlog.contextvars.bind_contextvars(job=job_id, kind=job.kind)
     worker = jobs.worker_name()
-    if job.kind in CHUNKED:
-        _run_chunked(job, worker)
-    else:
-        _run_whole(job_id, worker)
+    with structlog.contextvars.bound_contextvars(job=job_id, kind=job.kind):
+        if job.kind in CHUNKED:
+            _run_chunked(job, worker)
+        else:
+            _run_whole(job_id, worker)
 
 
 def _run_whole(job_id: str, worker: str) -> None:

@@ -97,7 +97,7 @@ def test_compose_names_only_volumes_secrets_and_services_that_exist(compose: dic
 
 
 def test_compose_holds_no_secret_and_runs_our_containers_with_least_rights(compose: dict[str, Any]) -> None:
-    for name in ("migrate", "web", "worker", "beat"):
+    for name in ("migrate", "web", "worker", "quick", "beat"):
         service = compose["services"][name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]

@@ -22,7 +22,7 @@ def superusers_only(request: HttpRequest) -> bool:
     return bool(request.user.is_active and request.user.is_superuser)
 
 
-admin.site.has_permission = superusers_only  # type: ignore[method-assign,assignment]
+admin.site.has_permission = superusers_only  # type: ignore[method-assign]
 
 Act = Callable[[Any, HttpRequest, str], HttpResponse]
 

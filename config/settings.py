@@ -16,7 +16,7 @@ import structlog
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
-from kombu import Queue
+from kombu import Exchange, Queue
 
 ROOT = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
@@ -220,7 +220,7 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
 # Two queues, so that a host can be given to one of them (celery … worker --queues quick); a plain worker takes both.
-CELERY_TASK_QUEUES = [Queue("quick"), Queue("heavy")]
+CELERY_TASK_QUEUES = [Queue(name, Exchange(name), routing_key=name) for name in ("quick", "heavy")]
 CELERY_TASK_DEFAULT_QUEUE = "quick"
 CELERY_TASK_TIME_LIMIT = env.int("ATTUNE_TASK_TIME_LIMIT", default=6 * 3600)
 CELERY_WORKER_CONCURRENCY = env.int("ATTUNE_WORKER_PROCESSES", default=2)

@@ -41,7 +41,11 @@ def test_hours_of_work_and_quick_work_have_queues_of_their_own() -> None:
     assert {tasks.queue_of(kind) for kind in ("import", "open", "report", "export", None)} == {"quick"}
     from config.celery import app
 
-    assert {queue.name for queue in app.conf.task_queues} == {"quick", "heavy"}
+    # Each by a key of its own: with the default one every message would go to both.
+    assert {(queue.name, queue.exchange.name, queue.routing_key) for queue in app.amqp.queues.values()} == {
+        ("quick", "quick", "quick"),
+        ("heavy", "heavy", "heavy"),
+    }
 
 
 def test_a_chunked_job_is_planned_worked_and_ended_by_one_worker_alone(done: list[int], hinted: list[str]) -> None:

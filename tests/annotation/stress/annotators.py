@@ -23,6 +23,7 @@ from django.db import connections  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from annotation.models import Campaign, Judgment, Slot, User  # noqa: E402
+from annotation.workflow.accounts import make_token  # noqa: E402
 from annotation.workflow.opening import open_campaign  # noqa: E402
 from annotation.workflow.queue import lease_batch, return_lapsed, return_slots  # noqa: E402
 from annotation.workflow.verification import submit  # noqa: E402
@@ -105,7 +106,7 @@ def work(number: int, seed: int, results: Any) -> None:
     results.put(annotate(number, seed))
 
 
-def main(annotators: int, overlap: int, turns: int, seed: int) -> None:
+def everyone(annotators: int, overlap: int, turns: int, seed: int) -> dict[str, Any]:
     prepare(annotators, overlap, turns)
     connections.close_all()
     context = multiprocessing.get_context("fork")
@@ -116,8 +117,24 @@ def main(annotators: int, overlap: int, turns: int, seed: int) -> None:
     told = [results.get(timeout=580) for _ in people]
     for person in people:
         person.join()
-    print(json.dumps({"told": told, "facts": facts()}))
+    return {"told": told, "facts": facts()}
+
+
+def tokens(annotators: int, overlap: int, turns: int) -> list[str]:
+    """Prepare a campaign whose people work through the web server; return their API tokens."""
+    prepare(annotators, overlap, turns)
+    people = User.objects.filter(username__startswith="annotator").order_by("pk")
+    return [make_token(user=user, name="stress", scope="write", days=1) for user in people]
+
+
+def judgments() -> list[tuple[str, str, bool]]:
+    return [(str(pk), label, aside) for pk, label, aside in Judgment.objects.values_list("pk", "label", "set_aside")]
+
+
+def main(program: str, *numbers: str) -> None:
+    programs = {"everyone": everyone, "tokens": tokens, "judgments": judgments, "facts": facts}
+    print(json.dumps(programs[program](*map(int, numbers))))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -9,7 +9,7 @@ from tests.annotation.stress.conftest import Site
 
 def stress(site: Site, *, annotators: int, overlap: int, turns: int) -> None:
     """Let everyone work at once, then hold what they were told against what the database has."""
-    program = ("-m", "tests.annotation.stress.annotators")
+    program = ("-m", "tests.annotation.stress.annotators", "everyone")
     output = json.loads(site.run(*program, str(annotators), str(overlap), str(turns), "5", timeout=590))
     facts, results = output["facts"], output["told"]
     told = sum(result["stored"] for result in results)

@@ -48,7 +48,7 @@ PALETTE: Final[Mapping[Emotion, str]] = MappingProxyType(
 )
 """One colour per emotion, the same in every page and figure.
 
-Each has a contrast of at least 3:1 (WCAG 2 non-text) against white and against #16181d, so one palette serves light
+Each has a contrast of at least 3:1 (WCAG 2 non-text) against white and against #14161a, so one palette serves light
 and dark. Under simulated protanopia, deuteranopia and tritanopia (Machado et al. 2009) any two stay at least 0.08
 apart in OKLab. Colour is never the only sign.
 """

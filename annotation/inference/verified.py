@@ -159,7 +159,7 @@ def finetune_on_verified(
     for fold in range(folds):
         adapter = trained(f"fold {fold + 1} of {folds}", np.flatnonzero(place != fold))
         held = np.flatnonzero(place == fold)
-        out_of_fold[held] = softmax(reference_engine(base, adapter, threads).logits([texts[i] for i in held]))
+        out_of_fold[held] = softmax(reference_engine(base, adapter, threads).logits([texts[int(i)] for i in held]))
         adapters.append(adapter)
     final = trained("all dialogues", np.arange(len(texts)))
     right_before = _grouped(before, grouping).argmax(-1) == truth
@@ -195,7 +195,7 @@ def cross_predict(
     fold_of = np.array([labelled.get(name, -1) for name in dialogue_ids], dtype=np.int64)
     for fold, adapter in enumerate(result.adapters):
         rows = np.flatnonzero((fold_of == fold) | (fold_of == -1))
-        predicted = softmax(reference_engine(base, adapter, threads).logits([texts[i] for i in rows]))
+        predicted = softmax(reference_engine(base, adapter, threads).logits([texts[int(i)] for i in rows]))
         found[rows] += predicted * np.where(fold_of[rows] == -1, 1 / len(result.adapters), 1.0)[:, None]
     return found.astype(np.float32)
 
@@ -214,7 +214,7 @@ def _checked(texts: Sequence[str], labels: Sequence[str], dialogue_ids: Sequence
         )
     if len(set(labels)) < 2:
         raise ClassifierError(f"All verified labels are {labels[0]}; there is nothing to tell apart.")
-    return np.array([EMOTIONS.index(label) for label in labels], dtype=np.int64)  # type: ignore[arg-type]
+    return np.array([EMOTIONS.index(label) for label in labels], dtype=np.int64)
 
 
 def _grouped(fine: NDArray[np.float32], grouping: str) -> NDArray[np.float64]:

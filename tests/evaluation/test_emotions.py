@@ -150,7 +150,7 @@ def test_every_colour_is_visible_on_light_and_dark_ground() -> None:
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         return float(linear @ [0.2126, 0.7152, 0.0722])
 
-    dark = luminance("#16181d")
+    dark = luminance("#14161a")
     for emotion, colour in PALETTE.items():
         assert 1.05 / (luminance(colour) + 0.05) >= 3.0, emotion
         assert (luminance(colour) + 0.05) / (dark + 0.05) >= 3.0, emotion

@@ -57,7 +57,7 @@ def check(name: str, request: Any, response: Any) -> None:
     settled = Settled()
     example = settled({"request": request, "response": response})
     path = FOLDER / f"{name}.json"
-    text = json.dumps(example, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(example, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     if os.environ.get("ATTUNE_WRITE_CONTRACT"):
         FOLDER.mkdir(exist_ok=True)
         path.write_text(text)
@@ -78,7 +78,7 @@ def _same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def browser(draft: Campaign, ada: User, sign_in: Callable[[User], Client]) -> Client:
+def adas(draft: Campaign, ada: User, sign_in: Callable[[User], Client]) -> Client:
     draft.consent_text = "Your answers are kept under a pseudonym."
     draft.save()
     GoldQuestionFactory.create(campaign=draft, use="practice", text="I was so happy about it!")
@@ -102,23 +102,23 @@ def identity(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def test_what_a_page_reads_first(browser: Client) -> None:
-    check("queues", None, ask(browser, "/api/queues/"))
-    check("workbench", None, ask(browser, "workbench/?task=verify"))
-    check("preferences", None, ask(browser, "/api/me/preferences/"))
+def test_what_a_page_reads_first(adas: Client) -> None:
+    check("queues", None, ask(adas, "/api/queues/"))
+    check("workbench", None, ask(adas, "workbench/?task=verify"))
+    check("preferences", None, ask(adas, "/api/me/preferences/"))
 
 
-def test_what_practice_says(browser: Client) -> None:
-    items = ask(browser, "practice/")
+def test_what_practice_says(adas: Client) -> None:
+    items = ask(adas, "practice/")
     check("practice", None, items)
     body = {"item": items["items"][0]["slot"], "label": "surprise"}
-    check("practice_answer", body, ask(browser, "practice/", body))
+    check("practice_answer", body, ask(adas, "practice/", body))
 
 
-def test_what_verifying_says(browser: Client) -> None:
-    agree(browser)
+def test_what_verifying_says(adas: Client) -> None:
+    agree(adas)
     lease = {"task": "verify", "want": 2, "holding": [], "client": identity(0)}
-    dealt = ask(browser, "lease/", lease)
+    dealt = ask(adas, "lease/", lease)
     check("lease_verify", lease, dealt)
     first, second = dealt["items"]
     body = {
@@ -143,14 +143,14 @@ def test_what_verifying_says(browser: Client) -> None:
         "holding": [],
         "client": identity(0),
     }
-    check("judgments", body, ask(browser, "judgments/", body))
-    check("history", None, ask(browser, "history/?task=verify"))
+    check("judgments", body, ask(adas, "judgments/", body))
+    check("history", None, ask(adas, "history/?task=verify"))
 
 
-def test_what_rating_says(browser: Client) -> None:
-    agree(browser)
+def test_what_rating_says(adas: Client) -> None:
+    agree(adas)
     body = {"task": "rate", "want": 1, "holding": [], "client": identity(0)}
-    check("lease_rate", body, ask(browser, "lease/", body))
+    check("lease_rate", body, ask(adas, "lease/", body))
 
 
 def test_what_an_assisted_campaign_says(
@@ -168,8 +168,8 @@ def test_what_an_assisted_campaign_says(
     check("lease_assisted", body, dealt)
 
 
-def test_what_adjudication_says(browser: Client, bo: User, cleo: User, sign_in: Callable[[User], Client]) -> None:
-    for number, (client, label) in enumerate(((browser, "joy"), (sign_in(bo), "neutral"))):
+def test_what_adjudication_says(adas: Client, bo: User, cleo: User, sign_in: Callable[[User], Client]) -> None:
+    for number, (client, label) in enumerate(((adas, "joy"), (sign_in(bo), "neutral"))):
         agree(client)
         item = ask(client, "lease/", {"task": "verify", "want": 1})["items"][0]
         said = {"id": identity(number), "slot": item["slot"], "action": "label", "label": label, "comment": "Doubtful."}

@@ -19,7 +19,7 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
 from annotation.models import Campaign, Chunk, Job
-from annotation.workflow import generate, intake, jobs, opening, prelabel, reporting
+from annotation.workflow import generate, intake, jobs, learning, opening, prelabel, reporting
 
 log = structlog.get_logger("annotation.tasks")
 
@@ -215,11 +215,24 @@ def _open(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
     return dataclasses.asdict(opened)
 
 
+def _train(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
+    campaign = Campaign.objects.get(name=job.parameters["campaign"])
+    learned = learning.learn_from(
+        campaign,
+        output=settings.DATA_DIR / "classifiers" / str(job.pk),
+        folds=int(job.parameters.get("folds") or 5),
+        store=True,
+        display=lambda part, state: progress(state.step, state.steps, part),
+    )
+    return learned.summary()
+
+
 STEPS: dict[str, Step] = {
     "import": _import,
     "open": _open,
     "generate": lambda job, progress: generate.job_step(job.parameters, progress),
     "report": reporting.report_for_job,
+    "train": _train,
 }
 
 

@@ -60,7 +60,7 @@ class CampaignAdmin(AuditedAdmin):
     filter_horizontal = ["datasets", "systems"]
     inlines = [GuidelineInline, MembershipInline, GoldInline]
     actions = ["report"]
-    actions_detail = ["open", "pause", "close", "report_this"]
+    actions_detail = ["open", "pause", "close", "report_this", "learn"]
     readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done"]
     fieldsets = [
         (None, {"fields": ["name", "title", "state", "datasets", "systems", "classifier", "grouping"]}),
@@ -175,6 +175,10 @@ class CampaignAdmin(AuditedAdmin):
     @action(description="Run the full metric report", url_path="report", icon="summarize", permissions=["change"])  # type: ignore[untyped-decorator]
     def report_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return launch(request, "report", initial={"campaign": object_id})
+
+    @action(description="Learn from verified labels", url_path="learn", icon="school", permissions=["change"])  # type: ignore[untyped-decorator]
+    def learn(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return launch(request, "train", initial={"campaign": object_id})
 
     def _set_state(self, request: HttpRequest, campaign: Campaign, state: str, act: str) -> HttpResponse:
         if campaign.opened_at is None:

@@ -174,6 +174,16 @@ class ReportForm(CorpusForm):
     field_order = ("campaign", "title", "datasets", "systems", "replicates", "seed")
 
 
+class TrainForm(forms.Form):
+    campaign = forms.ModelChoiceField(
+        Campaign.objects.filter(opened_at__isnull=False),
+        help_text="Whose verified labels to learn from. Predictions are cross-fitted by dialogue and stored beside the "
+        "old ones; nothing is switched.",
+        widget=UnfoldAdminSelectWidget,
+    )
+    folds = forms.IntegerField(min_value=2, max_value=20, initial=5, widget=UnfoldAdminIntegerFieldWidget)
+
+
 class GenerateForm(forms.Form):
     system = forms.SlugField(help_text="A name of the registry, or a new one.", widget=UnfoldAdminTextInputWidget)
     datasets = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget)

@@ -14,7 +14,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from annotation import tasks
-from annotation.admin.forms import GenerateForm, ImportForm, PrelabelForm, ReportForm
+from annotation.admin.forms import GenerateForm, ImportForm, PrelabelForm, ReportForm, TrainForm
 from annotation.models import User
 from annotation.workflow import jobs
 from annotation.workflow.accounts import record
@@ -23,6 +23,7 @@ FORMS: dict[str, tuple[str, str, type[forms.Form]]] = {
     "import": ("Import a file", "Import", ImportForm),
     "prelabel": ("Pre-label what has no prediction yet", "Pre-label", PrelabelForm),
     "generate": ("Generate responses of a system", "Generate", GenerateForm),
+    "train": ("Learn from verified labels", "Learn", TrainForm),
     "report": ("Run the full metric report", "Run the report", ReportForm),
 }
 
@@ -58,7 +59,7 @@ def parameters_of(kind: str, form: forms.Form) -> dict[str, Any]:
         # The stored name is ours: a name from outside never becomes a path.
         values["upload"] = default_storage.save(f"uploads/{uuid.uuid4()}", file)
         values["file_name"] = file.name
-    if kind == "report":
+    if kind in ("report", "train"):
         campaign = values.pop("campaign")
         values["campaign"] = campaign.name if campaign else None
     return values

@@ -33,7 +33,8 @@ _PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _FONT: Final = re.compile(r"(?:(?P<weight>bold|normal|\d00)\s+)?(?P<size>[\d.]+)px\s+(?P<family>.+)")
 _BACKGROUND: Final = re.compile(r'(<g id="patch_1">\s*<path [^>]*?)fill: #ffffff')
 _METADATA: Final = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-_ID: Final = re.compile(r'\bid="([^"]+)"')
+_ID: Final = re.compile(r'\sid="([^"]+)"')
+_REFERENCE: Final = re.compile(r'url\(#([^)]+)\)|href="#([^"]+)"')
 
 Figures = Mapping[str, str]
 
@@ -51,13 +52,12 @@ def inline_svg(svg: str, identifier: str) -> str:
     markup = _METADATA.sub("", _STYLE_SHEET.sub("", _PROLOGUE.sub("", svg)))
     markup = _BACKGROUND.sub(r"\1fill: none", markup)
     markup = _STYLE.sub(lambda match: _attributes(match[1]), markup)
-    for name in sorted(set(_ID.findall(markup)), key=len, reverse=True):
-        mine = f"{identifier}-{name}"
-        markup = markup.replace(f'id="{name}"', f'id="{mine}"')
-        markup = markup.replace(f"url(#{name})", f"url(#{mine})").replace(f'"#{name}"', f'"#{mine}"')
-        markup = re.sub(
-            rf'(aria-(?:labelledby|describedby)="[^"]*)\b{re.escape(name)}(?=[ "])', rf"\g<1>{mine}", markup
-        )
+    wanted = {name for pair in _REFERENCE.findall(markup) for name in pair if name} | {"title", "description"}
+    markup = _ID.sub(lambda match: f' id="{identifier}-{match[1]}"' if match[1] in wanted else "", markup)
+    markup = markup.replace("url(#", f"url(#{identifier}-").replace('href="#', f'href="#{identifier}-')
+    markup = markup.replace(
+        'aria-labelledby="title description"', f'aria-labelledby="{identifier}-title {identifier}-description"'
+    )
     markup = markup.replace(INK, "currentColor")
     return re.sub(r'(<svg[^>]*?)\s(?:width="[^"]*"\s+height|height="[^"]*"\s+width)="[^"]*"', r"\1", markup, count=1)
 
@@ -84,8 +84,8 @@ def _attributes(style: str) -> str:
 FOLDED_ROWS: Final = 30
 """A longer table is folded on the page where it is not the first thing its section has to show."""
 
-PRINTED_ROWS: Final = 24
-FIRST_PRINTED_ROWS: Final = 240
+PRINTED_ROWS: Final = 16
+FIRST_PRINTED_ROWS: Final = 160
 """How many rows of a table go on paper: a section without figures shows its first table whole."""
 
 STATUS: Final[Mapping[str, str]] = {

@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 
 from annotation.inference import verified
 from annotation.inference.training import Recipe
-from annotation.management.commands import train_classifier
 from annotation.models import Adjudication, Campaign, Classifier, Item, Prediction, Response, Utterance
+from annotation.workflow import learning
 from annotation.workflow.frames import fold_of_dialogues
 from annotation.workflow.opening import open_campaign
 from tests.annotation.inference.tiny import make_adapter, make_base
@@ -66,8 +66,8 @@ def test_a_campaign_teaches_fold_by_fold_and_switches_nothing(
 ) -> None:
     base = make_base(tmp_path / "base")
     make_adapter().save(tmp_path / "default" / "adapter.safetensors")
-    monkeypatch.setattr(train_classifier, "find_base", lambda *_, **__: base)
-    monkeypatch.setattr(train_classifier, "DEFAULT_FOLDER", tmp_path / "default")
+    monkeypatch.setattr(learning, "find_base", lambda *_, **__: base)
+    monkeypatch.setattr(learning, "DEFAULT_FOLDER", tmp_path / "default")
     monkeypatch.setattr(
         verified.finetune_on_verified,
         "__kwdefaults__",

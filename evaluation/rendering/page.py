@@ -213,8 +213,9 @@ def table_html(table: Table, *, files: str = "", folded: bool = False, printed: 
     if not rows:
         rows = [f'<tr><td colspan="{len(columns)}" class="nothing">There are no rows for these data.</td></tr>']
     title = text(table["title"])
+    wide = " wide" if list(classes.values()).count("estimate") > 5 else ""
     drawn = (
-        f'<div class="table-wrap" id="table-{identifier}" role="region" tabindex="0" '
+        f'<div class="table-wrap{wide}" id="table-{identifier}" role="region" tabindex="0" '
         f'aria-labelledby="table-{identifier}-title"><table><caption id="table-{identifier}-title">{title}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -73,6 +73,7 @@ class Annotator(threading.Thread):
         self.connection.request("POST", f"/api/campaigns/load/{place}/", json.dumps(body), headers)
         reply = self.connection.getresponse()
         content = reply.read()
+        self.connection.close()  # one connection a request: no reply is lost to a connection that was just closed
         times.append(time.perf_counter() - started)
         if reply.status != 200:
             raise RuntimeError(f"{place}: {reply.status} {content[:120]!r}")

@@ -156,9 +156,11 @@ def flat_out(number: int, seconds: float, results: Any) -> None:
 
 def together(seconds: float) -> dict[str, Any]:
     """Ten annotators, each a process, without a pause."""
-    from django.db import connections
+    from django.db import connection, connections
 
     connections.close_all()
+    if connection.vendor == "postgresql":
+        connection.close_pool()  # type: ignore[attr-defined]  # a pool's threads do not survive a fork
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     people = [context.Process(target=flat_out, args=(number, seconds, results)) for number in range(ANNOTATORS)]

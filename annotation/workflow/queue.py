@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -23,6 +24,7 @@ from django.utils import timezone
 from annotation.models import GOLD, Campaign, Item, Membership, Response, Role, Slot, Task, User
 from annotation.workflow.arms import assign_arms
 from annotation.workflow.frames import UNUSABLE_FLAGS
+from annotation.workflow.turns import writers_turn
 
 MOST_PER_REQUEST: Final = 20
 SWEEP_EVERY: Final = timedelta(seconds=60)
@@ -59,25 +61,48 @@ def lease_batch(
     (`client`) was dealt but does not hold, because an answer got lost or the page was loaded anew, come again first.
     """
     now = now or timezone.now()
-    with transaction.atomic():
+    holding = list(dict.fromkeys(holding))
+    with writers_turn(), hastily(), transaction.atomic():
         member = lock_membership(campaign, user)
-        holding = list(dict.fromkeys(holding))
-        held = list(_held(campaign, user, task).order_by("leased_at", "position", "pk"))
-        mine = {slot.pk for slot in held}
-        missing = [pk for pk in holding if pk not in mine]
-        regained = [pk for pk in missing if reclaim(campaign, member, pk, now) is not None] if missing else []
-        again = [slot.pk for slot in held if client and slot.client == client and slot.pk not in set(holding)][:want]
-        _renew(campaign, [slot for slot in held if slot.pk in {*holding, *again}], now)
-        dealt = Dealt(member, load_slots(again), [pk for pk in missing if pk not in set(regained)])
-        fresh = min(want, MOST_PER_REQUEST) - len(again)
-        if fresh > 0 and campaign.state == Campaign.OPEN:
-            dealt.slots += _deal(campaign, member, task, fresh, client, now)
-    return dealt
+        held = list(_held(campaign, user, task).values_list("pk", "client", "leased_until"))
+        mine = {pk for pk, _, _ in held}
+        lost = [pk for pk in holding if pk not in mine and reclaim(campaign, member, pk, now) is None]
+        again = [pk for pk, owner, _ in held if client and owner == client and pk not in set(holding)][:want]
+        _renew(campaign, [(pk, until) for pk, _, until in held if pk in {*holding, *again}], now)
+        fresh: list[int] = []
+        if min(want, MOST_PER_REQUEST) > len(again) and campaign.state == Campaign.OPEN:
+            fresh = _deal(campaign, member, task, min(want, MOST_PER_REQUEST) - len(again), client, now)
+    # What is shown is read after the writers' turn: on SQLite everybody else waits meanwhile.
+    return Dealt(member, load_slots([*again, *fresh]), lost)
+
+
+@contextmanager
+def hastily() -> Iterator[None]:
+    """Do not wait for the disk: a lease that a power cut takes away is only dealt again.
+
+    A judgment's own commit does wait, and carries everything before it to the disk: both databases write one log.
+    """
+    if connection.vendor == "postgresql":
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL synchronous_commit TO OFF")
+            yield
+        return
+    outermost = connection.vendor == "sqlite" and not connection.in_atomic_block
+    if outermost:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        if outermost:
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA synchronous=FULL")
 
 
 def return_slots(campaign: Campaign, user: User, slots: Sequence[int]) -> int:
     """Give leases back, when the page is left. Foreign and answered slots are passed over."""
-    with transaction.atomic():
+    with writers_turn(), hastily(), transaction.atomic():
         lock_membership(campaign, user)
         own = Slot.objects.filter(campaign=campaign, annotator=user, state=Slot.LEASED, pk__in=list(slots))
         return _release(own)
@@ -111,7 +136,10 @@ def reclaim(campaign: Campaign, member: Membership, slot_id: int, now: datetime)
     if slot is None or Slot.objects.filter(item=slot.item_id, annotator=member.user_id).exists():
         return None
     claimed = _claim(campaign, member, [slot.pk], "", now)
-    return _prepared(campaign, member, claimed)[0] if claimed else None
+    if not claimed:
+        return None
+    _prepare(campaign, member, claimed, rating=slot.task == Task.RATE)
+    return Slot.objects.get(pk=slot.pk)
 
 
 def to_the_end(campaign_id: int, task: str, count: int) -> int:
@@ -131,22 +159,20 @@ def _tasks(task: str) -> list[str]:
 
 
 def _held(campaign: Campaign, user: User, task: str) -> QuerySet[Slot]:
-    return Slot.objects.filter(annotator=user, campaign=campaign, task__in=_tasks(task), state=Slot.LEASED)
+    own = Slot.objects.filter(annotator=user, campaign=campaign, task__in=_tasks(task), state=Slot.LEASED)
+    return own.order_by("leased_at", "position", "pk")
 
 
 def _until(campaign: Campaign, now: datetime) -> datetime:
     return now + timedelta(minutes=campaign.lease_minutes)
 
 
-def _renew(campaign: Campaign, slots: Sequence[Slot], now: datetime) -> None:
+def _renew(campaign: Campaign, leases: Sequence[tuple[int, datetime | None]], now: datetime) -> None:
     """Lengthen leases of which more than a quarter is over; younger ones can wait, and spare a write."""
     due = now + timedelta(minutes=campaign.lease_minutes) * 0.75
-    old = [slot for slot in slots if slot.leased_until is None or slot.leased_until < due]
+    old = [pk for pk, until in leases if until is None or until < due]
     if old:
-        until = _until(campaign, now)
-        Slot.objects.filter(pk__in=[slot.pk for slot in old], state=Slot.LEASED).update(leased_until=until)
-        for slot in old:
-            slot.leased_until = until
+        Slot.objects.filter(pk__in=old, state=Slot.LEASED).update(leased_until=_until(campaign, now))
 
 
 def _unlocked(query: QuerySet[Slot]) -> QuerySet[Slot]:
@@ -188,22 +214,22 @@ def _claim(campaign: Campaign, member: Membership, slots: Sequence[int], client:
     return list(Slot.objects.filter(pk__in=slots, annotator=member.user_id).values_list("pk", flat=True))
 
 
-def _prepared(campaign: Campaign, member: Membership, claimed: Sequence[int]) -> list[Slot]:
+def _prepare(campaign: Campaign, member: Membership, claimed: Sequence[int], *, rating: bool) -> None:
     """Fix what chance decides when an item is dealt: the arm, and the order in which responses are shown."""
-    slots = load_slots(claimed)
-    verify = [slot for slot in slots if slot.task != Task.RATE]
-    if campaign.mode == Campaign.ASSISTED and verify:
+    assisted = campaign.mode == Campaign.ASSISTED
+    drawn = load_slots(claimed) if assisted or rating else []
+    verify = [slot for slot in drawn if slot.task != Task.RATE]
+    if assisted and verify:
         arms = assign_arms(campaign, member, [slot.item for slot in verify])
         for slot in verify:
             slot.arm, slot.prelabel = arms[slot.item_id]
         Slot.objects.bulk_update(verify, ["arm", "prelabel"])
-    rate = [slot for slot in slots if slot.task == Task.RATE]
+    rate = [slot for slot in drawn if slot.task == Task.RATE]
     if rate:
         orders = response_orders(campaign, member, [slot.item for slot in rate])
         for slot in rate:
             slot.response_order = orders[slot.item_id]
         Slot.objects.bulk_update(rate, ["response_order"])
-    return slots
 
 
 def load_slots(slots: Sequence[int]) -> list[Slot]:
@@ -240,7 +266,7 @@ def response_orders(campaign: Campaign, member: Membership, items: Sequence[Item
 # --- the walk ---------------------------------------------------------------------------------------------------------
 
 
-def _deal(campaign: Campaign, member: Membership, task: str, want: int, client: str, now: datetime) -> list[Slot]:
+def _deal(campaign: Campaign, member: Membership, task: str, want: int, client: str, now: datetime) -> list[int]:
     """Claim new items along the tape, gold mixed in at its places."""
     gold_places = _gold_places(campaign, member, want) if task == Task.VERIFY else []
     gold = _claim_gold(campaign, member, len(gold_places), client, now) if gold_places else []
@@ -259,7 +285,9 @@ def _deal(campaign: Campaign, member: Membership, task: str, want: int, client: 
             order.append(pk)
     order += list(waiting)
     walk.save(dealt=len(order))
-    return _prepared(campaign, member, order) if order else []
+    if order:
+        _prepare(campaign, member, order, rating=task == Task.RATE)
+    return order
 
 
 def return_lapsed_inside(campaign: Campaign, now: datetime) -> int:

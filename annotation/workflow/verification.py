@@ -22,6 +22,7 @@ from annotation.workflow.arms import SHOWN
 from annotation.workflow.presentation import response_veil, slot_veil
 from annotation.workflow.queue import lock_membership, reclaim, to_the_end
 from annotation.workflow.submission import Answer, Ratings, Refused, read_answer
+from annotation.workflow.turns import writers_turn
 from evaluation.aggregation import verified_label
 
 SKIPS_BEFORE_ATTENTION: Final = 3
@@ -58,20 +59,15 @@ def submit(campaign: Campaign, user: User, given: Any, *, now: datetime | None =
     """
     name = given.get("id") if isinstance(given, dict) else None
     try:
-        answer = read_answer(given)
-        with transaction.atomic():
-            return _store(campaign, user, answer, now or timezone.now())
+        return _submit(campaign, user, read_answer(given), now or timezone.now())
     except Refused as refusal:
         return Outcome(str(name), REFUSED, refusal.reason, refusal.detail)
-    except IntegrityError:
-        # Only another person's answer can have taken the id meanwhile: one's own wait behind one's membership.
-        return Outcome(str(name), REFUSED, "conflict", "This id belongs to another answer.")
 
 
-def _store(campaign: Campaign, user: User, answer: Answer, now: datetime) -> Outcome:
-    member = lock_membership(campaign, user)
+def _submit(campaign: Campaign, user: User, answer: Answer, now: datetime) -> Outcome:
+    # Read before the transaction, which is the writers' turn; whatever may have changed since is decided again in it.
     slot = (
-        Slot.objects.select_related("item__gold")
+        Slot.objects.select_related("item")
         .filter(pk=slot_veil(campaign, user).unveil(answer.slot), campaign=campaign)
         .first()
     )
@@ -81,9 +77,18 @@ def _store(campaign: Campaign, user: User, answer: Answer, now: datetime) -> Out
     known = Judgment.objects.filter(pk=answer.id).first()
     if known is not None:
         return _compared(known, judgment)
-    if answer.supersedes is not None:
-        return _correct(campaign, member, slot, judgment, answer)
-    return _answer(campaign, member, slot, judgment, now)
+    try:
+        with writers_turn(), transaction.atomic():
+            member = lock_membership(campaign, user)
+            if answer.supersedes is not None:
+                return _correct(campaign, member, slot, judgment, answer)
+            return _answer(campaign, member, slot, judgment, now)
+    except IntegrityError:
+        # The same answer arrived twice at once, or the id was taken meanwhile.
+        known = Judgment.objects.filter(pk=answer.id).first()
+        if known is None:
+            raise
+        return _compared(known, judgment)
 
 
 def _judgment(campaign: Campaign, user: User, slot: Slot, answer: Answer, now: datetime) -> Judgment:
@@ -149,22 +154,16 @@ def _answer(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgme
     """A first answer: it takes its slot, or is set aside."""
     if campaign.state != Campaign.OPEN:
         return _set_aside(judgment, f"campaign_{campaign.state}")
-    if slot.state == Slot.FREE:
-        # The lease lapsed, but nobody was faster.
-        regained = reclaim(campaign, member, slot.pk, now)
-        if regained is None:
-            return _set_aside(judgment, "lease_lost")
-        slot = regained
-        judgment.slot = slot
-    if slot.annotator_id != member.user_id:
-        return _set_aside(judgment, "lease_lost")
-    if slot.state != Slot.LEASED:
-        return _set_aside(judgment, "already_answered")
     state = Slot.SKIPPED if judgment.action == Judgment.SKIP else Slot.DONE
-    if not Slot.objects.filter(pk=slot.pk, state=Slot.LEASED, annotator=member.user_id).update(
-        state=state, leased_until=None
-    ):
-        return _set_aside(judgment, "lease_lost")
+    if not _take(slot, member, state):
+        slot.refresh_from_db()
+        # The lease lapsed. While nobody was faster the slot can be had again.
+        if slot.state == Slot.FREE and (regained := reclaim(campaign, member, slot.pk, now)) is not None:
+            slot = judgment.slot = regained
+        if slot.annotator_id != member.user_id:
+            return _set_aside(judgment, "lease_lost")
+        if not _take(slot, member, state):
+            return _set_aside(judgment, "already_answered")
     _insert(slot, judgment)
     _count_own(member, slot, judgment)
     if slot.task == GOLD:
@@ -177,8 +176,15 @@ def _answer(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgme
     return Outcome(str(judgment.pk), STORED)
 
 
+def _take(slot: Slot, member: Membership, state: str) -> bool:
+    """Turn one's lease into an answer; False when it is not, or no longer, one's own."""
+    own = Slot.objects.filter(pk=slot.pk, state=Slot.LEASED, annotator=member.user_id)
+    return bool(own.update(state=state, leased_until=None))
+
+
 def _correct(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgment, answer: Answer) -> Outcome:
     """A correction of one's own latest answer to the same item."""
+    slot.refresh_from_db()
     own = Judgment.objects.filter(annotator=member.user_id, item=slot.item_id)
     before = own.filter(pk=str(answer.supersedes)).first()
     if before is None:
@@ -286,12 +292,16 @@ def _count_own(member: Membership, slot: Slot, judgment: Judgment) -> None:
 
 
 def _settle(campaign: Campaign, slot: Slot) -> None:
-    """Note on the item whether its labels, now complete, disagree."""
+    """Note on the item whether its labels, now complete, disagree.
+
+    Where two people can be at it at once, the item is locked first, or neither would see the other's label.
+    """
     if slot.task == Task.VERIFY and campaign.verify_overlap > 1:
-        item = _locked_item(slot.item_id)
-        dispute = weigh(campaign, item.pk)
-        if dispute != item.dispute:
-            Item.objects.filter(pk=item.pk).update(dispute=dispute)
+        if connection.features.has_select_for_update:
+            _locked_item(slot.item_id)
+        dispute = weigh(campaign, slot.item_id)
+        item = Item.objects.filter(pk=slot.item_id)
+        (item.filter(dispute__isnull=False) if dispute is None else item).update(dispute=dispute)
 
 
 def weigh(campaign: Campaign, item: int, *, complete_only: bool = True) -> float | None:

@@ -19,7 +19,7 @@ import django
 
 django.setup()
 
-from django.db import connections  # noqa: E402
+from django.db import connection, connections  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from annotation.models import Campaign, Judgment, Slot, User  # noqa: E402
@@ -109,6 +109,8 @@ def work(number: int, seed: int, results: Any) -> None:
 def everyone(annotators: int, overlap: int, turns: int, seed: int) -> dict[str, Any]:
     prepare(annotators, overlap, turns)
     connections.close_all()
+    if connection.vendor == "postgresql":
+        connection.close_pool()  # type: ignore[attr-defined]  # a pool's threads do not survive a fork
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     people = [context.Process(target=work, args=(number, seed, results)) for number in range(annotators)]

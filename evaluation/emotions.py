@@ -41,7 +41,7 @@ PALETTE: Final[Mapping[Emotion, str]] = MappingProxyType(
         "sadness": "#6d88c8",
         "anger": "#de205b",
         "fear": "#8c56ef",
-        "surprise": "#a24b00",
+        "surprise": "#a44c00",
         "disgust": "#177b58",
         "neutral": "#949494",
     }

@@ -21,6 +21,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from numpy.typing import NDArray
 
+from annotation.inference.classifier import LabelScheme
 from annotation.models import (
     Adjudication,
     Campaign,
@@ -38,7 +39,7 @@ from annotation.models import (
     Turn,
     Utterance,
 )
-from evaluation.emotions import DEFAULT_GROUPING, EMOTIONS, GO_EMOTIONS, grouping_named, mapping_matrix
+from evaluation.emotions import DEFAULT_GROUPING, EMOTIONS, GO_EMOTIONS
 
 BATCH = 20_000
 UNUSABLE_FLAGS = frozenset({"empty", "failed", "error", "error_text"})
@@ -142,22 +143,9 @@ class Predicted:
 
 
 def seven(classifier: Classifier, probabilities: NDArray[Any], grouping: str) -> NDArray[np.float32]:
-    """Fold a classifier's own probabilities (n, labels) into the seven emotions, calibrated by its temperature.
-
-    GoEmotions' 28 labels are folded by the named grouping; any other label set by the mapping kept with the classifier.
-    """
-    if tuple(classifier.labels) == GO_EMOTIONS:
-        matrix = grouping_named(grouping).matrix
-    else:
-        mapping = classifier.settings.get("mapping") or {label: label for label in classifier.labels}
-        matrix = mapping_matrix(mapping, classifier.labels, EMOTIONS)
-    grouped = probabilities.astype(np.float32) @ matrix.astype(np.float32)
-    heat = classifier.settings.get("temperature", 1.0)
-    heat = float(heat.get(grouping, 1.0)) if isinstance(heat, Mapping) else float(heat or 1.0)
-    if heat != 1.0:
-        grouped = np.power(np.maximum(grouped, 1e-8), 1.0 / heat)
-    total = grouped.sum(axis=1, keepdims=True)
-    return np.asarray(np.divide(grouped, total, out=np.zeros_like(grouped), where=total > 0), dtype=np.float32)
+    """Fold a classifier's own probabilities (n, labels) into the seven emotions, calibrated by its temperature."""
+    scheme = LabelScheme.from_json({"labels": classifier.labels, **classifier.settings})
+    return scheme.emotions(probabilities.astype(np.float32), grouping)
 
 
 def read_predictions(classifier: Classifier | None, grouping: str) -> Predicted:

@@ -35,6 +35,7 @@ def loaded(source: str, revision: str) -> inference.Classifier:
         revision=revision or None,
         mapping=settings.ATTUNE_CLASSIFIER_MAPPING or None,
         activation=settings.ATTUNE_CLASSIFIER_ACTIVATION,
+        threads=settings.ATTUNE_CLASSIFIER_THREADS or None,
         allow_hub=settings.ATTUNE_ALLOW_HUB,
     )
 

@@ -8,7 +8,7 @@ const PORT = Number(process.env.PORT ?? 8123)
 const file = (path) => readFileSync(new URL(path, import.meta.url))
 const EMOTIONS = [
   ['joy', 'Freude', '#bd8833'], ['sadness', 'Trauer', '#6d88c8'], ['anger', 'Ärger', '#de205b'], ['fear', 'Angst', '#8c56ef'],
-  ['surprise', 'Überraschung', '#a24b00'], ['disgust', 'Ekel', '#177b58'], ['neutral', 'neutral', '#949494'],
+  ['surprise', 'Überraschung', '#a44c00'], ['disgust', 'Ekel', '#177b58'], ['neutral', 'neutral', '#949494'],
 ]
 const OPENINGS = ['Hi! What kind of films do you enjoy?', 'Hello there. Anything you are in the mood for tonight?', 'Good evening! Shall we find you a film?']
 const WISHES = ['Something funny. I had a long week.', 'My sister visits and she cries at everything, so please no tragedies.', 'A slow mystery, the sort where it rains a lot.']

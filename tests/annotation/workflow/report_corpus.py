@@ -89,7 +89,7 @@ def make_corpus(*, words: str = "") -> Corpus:
     alpha = System.objects.create(name="alpha", title="Alpha", kind="llm")
     beta = System.objects.create(name="beta", title="Beta", kind="llm")
     classifier = Classifier.objects.create(
-        name="program", revision="golden-1", labels=list(GO_EMOTIONS), settings={"temperature": 1.0}, is_default=True
+        name="program", revision="golden-1", labels=list(GO_EMOTIONS), settings={"temperature": {}}, is_default=True
     )
     systems = {"reference": reference, "alpha": alpha, "beta": beta}
     for dataset, dialogue, position, *labels in LABELLED:

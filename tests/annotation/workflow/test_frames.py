@@ -214,7 +214,7 @@ def test_the_grouping_and_the_temperature_are_applied_when_reading(world: Corpus
     fine = np.zeros((1, len(GO_EMOTIONS)), dtype=np.float16)
     fine[0, GO_EMOTIONS.index("curiosity")] = 0.75
     fine[0, GO_EMOTIONS.index("joy")] = 0.25
-    world.classifier.settings = {"temperature": 2.0}
+    world.classifier.settings = {"temperature": {"dialogue": 2.0, "ekman": 2.0}}
     dialogue = frames.seven(world.classifier, fine, "dialogue")[0]
     ekman = frames.seven(world.classifier, fine, "ekman")[0]
     assert EMOTIONS[dialogue.argmax()] == "neutral"

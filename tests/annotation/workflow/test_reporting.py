@@ -293,7 +293,7 @@ def test_the_provenance_names_everything_the_numbers_depend_on(built: Built) -> 
         "name": "program",
         "revision": "golden-1",
         "grouping": "dialogue/1",
-        "temperature": 1.0,
+        "temperature": {},
     }
     assert found["campaign"]["design"] == {"kind": "simple", "size": 6}
     assert found["counts"]["turns_outside_sampling_frame"] == 1

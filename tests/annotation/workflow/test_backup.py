@@ -52,7 +52,7 @@ ada, items = User.objects.get(username="ada"), list(Item.objects.values_list("pk
 import uuid
 Judgment.objects.bulk_create([
     Judgment(id=uuid.uuid5(uuid.NAMESPACE_OID, str(n)), item_id=items[n % len(items)], annotator=ada, action="label",
-             label="joy", set_aside=True) for n in range(%d)], batch_size=2000)
+             label="joy", set_aside=True) for n in range(COUNT)], batch_size=2000)
 """
 # Digests of every table, in the order of keys: equal means equal rows, whatever the database.
 CONTENT = """
@@ -262,7 +262,7 @@ def test_a_backup_made_while_people_write_is_consistent(tmp_path: Path, archive:
 def test_many_judgments_are_backed_up_and_restored(count: int, tmp_path: Path, archive: Path) -> None:
     source = Place(tmp_path / "many").migrated()
     source.manage("restore", str(archive))
-    source.shell(MORE % count)
+    source.shell(MORE.replace("COUNT", str(count)))
     target = tmp_path / "many.zip"
     source.manage("backup", str(target))
     place = Place(tmp_path / "restored").migrated()
@@ -288,8 +288,8 @@ import uuid
 nodes = MigrationExecutor(connection).loader.graph.nodes
 [leaf] = [key for key in nodes if key[0] == "annotation" and key[1].startswith(%r)]
 old = MigrationExecutor(connection).loader.project_state(leaf).apps
-def make(name, **fields):
-    return old.get_model("annotation", name).objects.create(**fields)
+def make(model, /, **fields):
+    return old.get_model("annotation", model).objects.create(**fields)
 vera = make("User", username="vera", password="!")
 campaign = make("Campaign", name="kept", title="Kept")
 make("Membership", user=vera, campaign=campaign, role="annotator", pseudonym="r-1")

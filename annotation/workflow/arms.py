@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from annotation.models import ArmAssignment, ArmCounter, Campaign, Item, Membership, Prediction
-from annotation.workflow.frames import fold_of_dialogues, seven
+from annotation.workflow.predictions import fold_of_dialogues, seven
 from evaluation.emotions import EMOTIONS
 
 SHOWN: Final = "shown"

@@ -20,8 +20,9 @@ from django.utils import timezone
 from numpy.typing import NDArray
 
 from annotation.models import GOLD, Campaign, GoldQuestion, Item, Response, SampledTurn, Slot, System, Task, Turn
-from annotation.workflow.frames import UNUSABLE_FLAGS, fold_of_dialogues, read_predictions
+from annotation.workflow.frames import UNUSABLE_FLAGS
 from annotation.workflow.insertion import insert_rows
+from annotation.workflow.predictions import fold_of_dialogues, read_predictions
 from evaluation.emotions import EMOTIONS
 from evaluation.sampling import Design, draw
 

@@ -453,7 +453,7 @@ def test_the_number_of_queries_does_not_grow_with_the_number_of_items(
     empty = queries(lambda: client.get(f"{ROOT}/history/?task=verify"))
     post(client, "judgments", {"task": "verify", "want": 0, "judgments": [judgment(item) for item in items[1:]]})
     assert queries(lambda: client.get(f"{ROOT}/history/?task=verify")) == empty <= 8
-    assert queries(lambda: client.get(f"{ROOT}/workbench/?task=verify")) <= 6
+    assert queries(lambda: client.get(f"{ROOT}/workbench/?task=verify")) <= 7
     assert queries(lambda: client.get("/api/queues/")) <= 4
 
 

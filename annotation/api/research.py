@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from annotation.access import CampaignResearcher, SignedIn, Staff, campaigns_of
 from annotation.models import Campaign, Dataset, ReportRun, Role, System, User
-from annotation.workflow import exports, interchange, overview
+from annotation.workflow import agreement_export, exports, interchange, overview
 
 EXPORT_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -182,12 +182,12 @@ class AgreementApi(APIView):
     )
     def get(self, request: Request, campaign: str) -> HttpResponse:
         kind = choice(request, "as", ["json", "csv", "xlsx", "latex"])
-        report = exports.agreement_report(
+        report = agreement_export.agreement_report(
             self.campaign,
             replicates=number(request, "replicates", 2000, 100, 20_000),
             seed=number(request, "seed", 1, 0, 2**32 - 1),
         )
-        response = HttpResponse(exports.agreement_file(report, kind), content_type=EXPORT_TYPES[kind])
+        response = HttpResponse(agreement_export.agreement_file(report, kind), content_type=EXPORT_TYPES[kind])
         if kind != "json":
             name = f"{self.campaign.name}-agreement.{SUFFIX.get(kind, kind)}"
             response["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -9,14 +9,14 @@ make a case; without any the classifier's labels do, and each such case says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from annotation.models import Judgment, Response
-from annotation.workflow.frames import Frames, context_of
+from annotation.models import Judgment, Response, Turn, Utterance
+from annotation.workflow.frames import Frames
 
 PATTERNS = 10
 PER_PATTERN = 3
@@ -157,3 +157,19 @@ def _rating_means(given: Any, response: int) -> str:
         for outcome, value in mine.items():
             values.setdefault(outcome, []).append(float(value))
     return "; ".join(f"{name}: {np.mean(found):.2f} (n = {len(found)})" for name, found in sorted(values.items()))
+
+
+def context_of(turns: Sequence[int], *, before: int = 4) -> dict[int, list[tuple[str, str]]]:
+    """The utterances that lead to each turn's user utterance, that one last: (role, text as shown)."""
+    wanted = dict(Turn.objects.filter(pk__in=turns).values_list("id", "dialogue_id"))
+    places = dict(Turn.objects.filter(pk__in=turns).values_list("id", "position"))
+    said: dict[int, list[tuple[int, str, str]]] = {}
+    rows = Utterance.objects.filter(dialogue__in=set(wanted.values())).order_by("dialogue_id", "position")
+    for dialogue, position, role, shown in rows.values_list("dialogue_id", "position", "role", "shown"):
+        said.setdefault(dialogue, []).append((position, role, shown))
+    return {
+        turn: [(role, text) for position, role, text in said.get(dialogue, []) if position < places[turn]][
+            -before - 1 :
+        ]
+        for turn, dialogue in wanted.items()
+    }

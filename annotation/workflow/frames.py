@@ -17,28 +17,27 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from numpy.typing import NDArray
 
-from annotation.inference.classifier import LabelScheme
 from annotation.models import (
     Adjudication,
     Campaign,
     Classifier,
     Dataset,
     Dialogue,
+    Generation,
     Item,
     Judgment,
     Membership,
-    Prediction,
     Response,
     Role,
     SampledTurn,
     System,
     Turn,
-    Utterance,
 )
+from annotation.workflow.predictions import fold_of_dialogues, read_predictions
 from evaluation.emotions import DEFAULT_GROUPING, EMOTIONS, GO_EMOTIONS
 
 BATCH = 20_000
@@ -113,68 +112,6 @@ def build_frames(selection: Selection) -> Frames:
         ratings=_ratings_table(judgments, turns),
         responses=response_status(selection),
         counts=counts,
-    )
-
-
-# --- predictions -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """What a classifier says of texts: label codes in the order of EMOTIONS (-1: no prediction) and its confidence."""
-
-    index: dict[int, pd.Index[Any]]
-    codes: dict[int, NDArray[np.int8]]
-    confidence: dict[int, NDArray[np.float32]]
-
-    def of(self, digests: Any, folds: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Look texts up, each in the fold of its dialogue (-1 where the classifier has no folds)."""
-        texts = pd.Index(digests)
-        codes = np.full(len(texts), -1, dtype=np.int8)
-        confidence = np.full(len(texts), np.nan, dtype=np.float32)
-        wanted = np.full(len(texts), -1, dtype=np.int64) if folds is None else folds
-        for fold, index in self.index.items():
-            here = np.flatnonzero(wanted == fold)
-            found = index.get_indexer(texts[here])
-            known = found >= 0
-            codes[here[known]] = self.codes[fold][found[known]]
-            confidence[here[known]] = self.confidence[fold][found[known]]
-        return codes, confidence
-
-
-def seven(classifier: Classifier, probabilities: NDArray[Any], grouping: str) -> NDArray[np.float32]:
-    """Fold a classifier's own probabilities (n, labels) into the seven emotions, calibrated by its temperature."""
-    scheme = LabelScheme.from_json({"labels": classifier.labels, **classifier.settings})
-    return scheme.emotions(probabilities.astype(np.float32), grouping)
-
-
-def read_predictions(classifier: Classifier | None, grouping: str) -> Predicted:
-    """Read all predictions of a classifier: one buffer of float16, one matrix product."""
-    if classifier is None:
-        return Predicted({}, {}, {})
-    digests: list[str] = []
-    folds: list[int] = []
-    blobs: list[bytes] = []
-    query = Prediction.objects.filter(classifier=classifier).values_list("text_id", "fold", "probabilities")
-    for digest, fold, blob in query.iterator(chunk_size=BATCH):
-        digests.append(digest)
-        folds.append(fold)
-        blobs.append(bytes(blob))
-    if not digests:
-        return Predicted({}, {}, {})
-    stored = np.frombuffer(b"".join(blobs), dtype=np.float16).reshape(len(digests), len(classifier.labels))
-    codes = np.empty(len(digests), dtype=np.int8)
-    confidence = np.empty(len(digests), dtype=np.float32)
-    for start in range(0, len(digests), 200_000):
-        part = seven(classifier, stored[start : start + 200_000], grouping)
-        codes[start : start + len(part)] = part.argmax(axis=1)
-        confidence[start : start + len(part)] = part.max(axis=1)
-    which, names = np.asarray(folds), np.asarray(digests, dtype=object)
-    parts = {int(fold): which == fold for fold in np.unique(which)}
-    return Predicted(
-        {fold: pd.Index(names[mask]) for fold, mask in parts.items()},
-        {fold: codes[mask] for fold, mask in parts.items()},
-        {fold: confidence[mask] for fold, mask in parts.items()},
     )
 
 
@@ -298,16 +235,6 @@ def _dialogues(selection: Selection) -> pd.DataFrame:
 def _unusable_responses(selection: Selection, systems: Sequence[System]) -> set[int]:
     flagged = _responses_of(selection, systems).exclude(flags=[]).values_list("id", "flags")
     return {pk for pk, flags in flagged.iterator(chunk_size=BATCH) if UNUSABLE_FLAGS.intersection(flags)}
-
-
-def fold_of_dialogues(classifier: Classifier | None, dialogues: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The fold whose training left each dialogue out; `None` where the classifier has seen no verified label."""
-    folds = (classifier.settings.get("folds") or {}).get("dialogues") if classifier else None
-    if not folds:
-        return None
-    known = {int(dialogue): int(fold) for dialogue, fold in folds.items()}
-    # A dialogue that no fold trained on is seen by none: any fold would do, the first is taken.
-    return np.array([known.get(int(dialogue), 0) for dialogue in dialogues], dtype=np.int64)
 
 
 # --- judgments and verified labels -----------------------------------------------------------------------------------
@@ -543,15 +470,27 @@ def response_status(selection: Selection) -> pd.DataFrame:
         _responses_of(selection, selection.systems),
         {"turn_pk": "turn_id", "system": "system__name", "dataset": "turn__dialogue__dataset__name", "flags": "flags"},
     )
+    # Empty answers and failures of generation have no words, so they made no response.
+    wordless = _table(
+        Generation.objects.filter(
+            ~Exists(Response.objects.filter(system=OuterRef("system"), turn=OuterRef("turn"))),
+            system__in=selection.systems,
+            turn__dialogue__dataset__in=selection.datasets,
+            state__in=[Generation.EMPTY, Generation.FAILED],
+        ),
+        {"system": "system__name", "dataset": "turn__dialogue__dataset__name", "state": "state"},
+    )
     rows = []
     for dataset, asked in turns.groupby("dataset"):
         here = given[given["dataset"] == dataset]
-        present = sorted(here["system"].unique())
+        lost = wordless[wordless["dataset"] == dataset]
+        present = sorted({*here["system"], *lost["system"]})
         answered = [set(here.loc[here["system"] == name, "turn_pk"]) for name in present]
         common = len(set.intersection(*answered)) if answered else 0
         for name in present:
             flags = here.loc[here["system"] == name, "flags"]
             named = pd.Series([flag for kept in flags for flag in set(kept)], dtype=object).value_counts()
+            without = lost.loc[lost["system"] == name, "state"].value_counts()
             usable = sum(1 for kept in flags if not UNUSABLE_FLAGS.intersection(kept))
             rows.append(
                 {
@@ -561,25 +500,12 @@ def response_status(selection: Selection) -> pd.DataFrame:
                     "answered": len(flags),
                     "usable": usable,
                     "unanswered": len(asked) - len(flags),
-                    **{flag: int(named.get(flag, 0)) for flag in ("truncated", "empty", "refusal", "failed")},
+                    **{
+                        flag: int(named.get(flag, 0)) + int(without.get(flag, 0))
+                        for flag in ("truncated", "empty", "refusal", "failed")
+                    },
                     "common_turns": common,
                 }
             )
     columns = ["dataset", "system", "turns", "answered", "usable", "unanswered", "truncated", "empty", "refusal"]
     return pd.DataFrame(rows, columns=[*columns, "failed", "common_turns"])
-
-
-def context_of(turns: Sequence[int], *, before: int = 4) -> dict[int, list[tuple[str, str]]]:
-    """The utterances that lead to each turn's user utterance, that one last: (role, text as shown)."""
-    wanted = dict(Turn.objects.filter(pk__in=turns).values_list("id", "dialogue_id"))
-    places = dict(Turn.objects.filter(pk__in=turns).values_list("id", "position"))
-    said: dict[int, list[tuple[int, str, str]]] = {}
-    rows = Utterance.objects.filter(dialogue__in=set(wanted.values())).order_by("dialogue_id", "position")
-    for dialogue, position, role, shown in rows.values_list("dialogue_id", "position", "role", "shown"):
-        said.setdefault(dialogue, []).append((position, role, shown))
-    return {
-        turn: [(role, text) for position, role, text in said.get(dialogue, []) if position < places[turn]][
-            -before - 1 :
-        ]
-        for turn, dialogue in wanted.items()
-    }

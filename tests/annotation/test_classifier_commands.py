@@ -13,8 +13,8 @@ from annotation.inference import verified
 from annotation.inference.training import Recipe
 from annotation.models import Adjudication, Campaign, Classifier, Item, Prediction, Response, Utterance
 from annotation.workflow import learning
-from annotation.workflow.frames import fold_of_dialogues
 from annotation.workflow.opening import open_campaign
+from annotation.workflow.predictions import fold_of_dialogues
 from tests.annotation.inference.tiny import make_adapter, make_base
 from tests.factories import UserFactory, make_campaign, make_corpus
 

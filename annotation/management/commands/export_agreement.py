@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
 from annotation.models import Campaign
-from annotation.workflow import exports
+from annotation.workflow import agreement_export
 
 
 class Command(BaseCommand):
@@ -16,7 +16,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("campaign", help="The campaign's name.")
-        parser.add_argument("--format", choices=exports.AGREEMENT_FORMATS, default="csv")
+        parser.add_argument("--format", choices=agreement_export.AGREEMENT_FORMATS, default="csv")
         parser.add_argument("--output", type=Path, metavar="FILE", help="Default: standard output.")
         parser.add_argument("--replicates", type=int, default=2000)
         parser.add_argument("--seed", type=int, default=1)
@@ -30,10 +30,10 @@ class Command(BaseCommand):
         moment = parse_datetime(options["as_of"]) if options["as_of"] else None
         if options["as_of"] and (moment is None or moment.tzinfo is None):
             raise CommandError("--as-of needs a moment with its time zone, such as 2026-05-01T12:00:00Z.")
-        report = exports.agreement_report(
+        report = agreement_export.agreement_report(
             campaign, as_of=moment, replicates=options["replicates"], seed=options["seed"], arms=options["arms"]
         )
-        content = exports.agreement_file(report, options["format"])
+        content = agreement_export.agreement_file(report, options["format"])
         if options["output"]:
             options["output"].write_bytes(content)
         else:

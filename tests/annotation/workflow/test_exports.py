@@ -19,7 +19,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotation.models import Campaign, Item, Judgment, Response, SampledTurn, Slot, Turn, User
-from annotation.workflow import exports
+from annotation.workflow import agreement_export, exports
 from evaluation.agreement import agreement
 from tests.annotation.workflow.report_corpus import START, Corpus, make_corpus
 
@@ -91,7 +91,7 @@ def test_pandas_reads_the_tidy_judgments_and_gets_the_same_agreement(world: Corp
     table = pd.read_csv(io.StringIO("".join(exports.export_lines(world.campaign, "judgments"))))
     labels = table[(table["action"] == "label") & table["standing"] & (table["kind"] != "gold")]
     found = agreement(labels[["item", "annotator", "label", "dialogue", "dataset"]])
-    exported = exports.agreement_report(world.campaign)["sections"][0]["tables"][0]["rows"]
+    exported = agreement_export.agreement_report(world.campaign)["sections"][0]["tables"][0]["rows"]
     alpha = next(row for row in exported if row["scope"] == "all" and row["statistic"] == "krippendorff_alpha")
     assert alpha["estimate"]["value"] == found.coefficients["krippendorff_alpha"].to_json()["value"]
 
@@ -206,7 +206,7 @@ def _gold(campaign: Campaign, count: int) -> list[object]:
 
 
 def test_agreement_is_given_by_data_set_role_system_label_pair_and_annotator(world: Corpus) -> None:
-    report = exports.agreement_report(world.campaign, replicates=50)
+    report = agreement_export.agreement_report(world.campaign, replicates=50)
     tables = {table["id"]: table["rows"] for table in report["sections"][0]["tables"]}
     assert {row["scope"] for row in tables["agreement"]} == {
         "all",
@@ -224,7 +224,7 @@ def test_agreement_is_given_by_data_set_role_system_label_pair_and_annotator(wor
 
 
 def test_percent_agreement_is_what_counting_by_hand_gives(world: Corpus) -> None:
-    report = exports.agreement_report(world.campaign, replicates=50)
+    report = agreement_export.agreement_report(world.campaign, replicates=50)
     rows = report["sections"][0]["tables"][0]["rows"]
     value = next(r for r in rows if r["scope"] == "all" and r["statistic"] == "percent_agreement")["estimate"]
     # GIVEN: 24 items, one with a single label, so 23 pairs; d1/3 reference and e2/1 user differ.
@@ -233,21 +233,21 @@ def test_percent_agreement_is_what_counting_by_hand_gives(world: Corpus) -> None
 
 
 def test_every_format_of_the_agreement_export_holds_the_same_number(world: Corpus) -> None:
-    report = exports.agreement_report(world.campaign, replicates=50)
-    as_csv = pd.read_csv(io.BytesIO(exports.agreement_file(report, "csv")))
+    report = agreement_export.agreement_report(world.campaign, replicates=50)
+    as_csv = pd.read_csv(io.BytesIO(agreement_export.agreement_file(report, "csv")))
     percent = as_csv[(as_csv["scope"] == "all") & (as_csv["statistic"] == "percent_agreement")]["value"].iloc[0]
-    book = openpyxl.load_workbook(io.BytesIO(exports.agreement_file(report, "xlsx")))
+    book = openpyxl.load_workbook(io.BytesIO(agreement_export.agreement_file(report, "xlsx")))
     sheet = book["agreement"]
     line = next(row for row in sheet.iter_rows(min_row=3, values_only=True) if row[2] == "percent_agreement")
-    plain = json.loads(exports.agreement_file(report, "json"))["sections"][0]["tables"][0]["rows"][0]
+    plain = json.loads(agreement_export.agreement_file(report, "json"))["sections"][0]["tables"][0]["rows"][0]
     assert percent == line[3] == plain["estimate"]["value"] == pytest.approx(21 / 23, abs=1e-11)
-    assert r"percent\_agreement & 0.913" in exports.agreement_file(report, "latex").decode()
+    assert r"percent\_agreement & 0.913" in agreement_export.agreement_file(report, "latex").decode()
     assert sheet.freeze_panes == "B3"
 
 
 def test_a_campaign_nobody_has_worked_in_exports_undefined_with_the_reason(world: Corpus) -> None:
     empty = Campaign.objects.create(name="empty", title="Empty")
-    rows = exports.agreement_report(empty, replicates=50)["sections"][0]["tables"][0]["rows"]
+    rows = agreement_export.agreement_report(empty, replicates=50)["sections"][0]["tables"][0]["rows"]
     assert rows
     assert all(row["estimate"]["value"] is None and row["estimate"]["reason"] for row in rows)
 
@@ -289,7 +289,7 @@ def test_the_documented_snippet_gives_the_agreement_of_the_export(world: Corpus,
     file.write_text("".join(exports.export_lines(world.campaign, "judgments")))
     snippet = runpy.run_path(str(Path(__file__).resolve().parents[3] / "docs" / "snippets" / "load.py"))
     found = snippet["percent_agreement"](pd.read_csv(file))
-    rows = exports.agreement_report(world.campaign, replicates=20)["sections"][0]["tables"][0]["rows"]
+    rows = agreement_export.agreement_report(world.campaign, replicates=20)["sections"][0]["tables"][0]["rows"]
     expected = {
         row["group"]: (row["estimate"]["value"], row["estimate"]["n"])
         for row in rows

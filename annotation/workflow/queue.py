@@ -108,6 +108,12 @@ def return_slots(campaign: Campaign, user: User, slots: Sequence[int]) -> int:
         return _release(own)
 
 
+def reassign(campaign: Campaign, user: User) -> int:
+    """Give everything a person holds but has not answered to others, before its time is over."""
+    with transaction.atomic():
+        return _release(Slot.objects.filter(campaign=campaign, annotator=user, state=Slot.LEASED))
+
+
 def return_lapsed(*, campaign: Campaign | None = None, now: datetime | None = None) -> int:
     """Free every lease whose time is over; call it as often as you like. Only the server's clock counts."""
     lapsed = Slot.objects.filter(leased_until__lt=now or timezone.now(), state=Slot.LEASED)

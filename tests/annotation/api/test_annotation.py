@@ -442,14 +442,16 @@ def test_the_number_of_queries_does_not_grow_with_the_number_of_items(
     campaign: Campaign, ada: User, sign_in: SignIn
 ) -> None:
     client = sign_in(ada)
+    # PostgreSQL locks what it claims, and is told not to wait for the disk.
+    more = 3 if connection.vendor == "postgresql" else 0
     # The end of the tape may lie within the longer stretch: one more look.
-    assert queries(lambda: lease(client, want=1, client="a")) <= 12
-    assert queries(lambda: lease(client, want=15, client="b")) <= 14
+    assert queries(lambda: lease(client, want=1, client="a")) <= 12 + more
+    assert queries(lambda: lease(client, want=15, client="b")) <= 14 + 2 * more
     page = client.get(f"{ROOT}/history/?task=verify")
     assert page.status_code == 200
     items = lease(client, want=3, client="c")["items"]
     one = queries(lambda: post(client, "judgments", {"task": "verify", "want": 1, "judgments": [judgment(items[0])]}))
-    assert one <= 25
+    assert one <= 25 + 2 * more
     empty = queries(lambda: client.get(f"{ROOT}/history/?task=verify"))
     post(client, "judgments", {"task": "verify", "want": 0, "judgments": [judgment(item) for item in items[1:]]})
     assert queries(lambda: client.get(f"{ROOT}/history/?task=verify")) == empty <= 8

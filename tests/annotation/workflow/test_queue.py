@@ -156,6 +156,14 @@ def test_only_ones_own_unanswered_leases_are_given_back(campaign: Campaign, ada:
     assert Slot.objects.filter(pk__in=numbers(theirs), annotator=bo).count() == 2
 
 
+def test_what_someone_holds_can_be_given_to_others(campaign: Campaign, ada: User) -> None:
+    kept, *held = lease_batch(campaign, ada, Task.VERIFY, want=4).slots
+    submit(campaign, ada, answer_to(campaign, ada, kept))
+    assert queue.reassign(campaign, ada) == 3
+    assert set(Slot.objects.filter(pk__in=numbers(held)).values_list("state", flat=True)) == {Slot.FREE}
+    assert Slot.objects.get(pk=kept.pk).state == Slot.DONE
+
+
 def test_holding_renews_old_leases_and_names_the_lost(campaign: Campaign, ada: User, bo: User) -> None:
     then = timezone.now() - timedelta(minutes=25)
     slots = lease_batch(campaign, ada, Task.VERIFY, want=3, now=then).slots

@@ -8,6 +8,7 @@ predictions of the verified turns err as those of all other turns do, and the co
 from __future__ import annotations
 
 import numpy as np
+
 from evaluation.emotions import EMOTIONS
 from evaluation.estimation import difference_mean, draw_design
 from evaluation.simulation import SimulatedCorpus, simulate_corpus

@@ -19,7 +19,7 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
 from annotation.models import Campaign, Chunk, Job
-from annotation.workflow import generate, intake, jobs, learning, opening, prelabel, reporting
+from annotation.workflow import generate, intake, jobs, learning, opening, prelabel, queue, reporting
 
 log = structlog.get_logger("annotation.tasks")
 
@@ -238,8 +238,9 @@ STEPS: dict[str, Step] = {
 
 @shared_task(name="annotation.tasks.reconcile")
 def reconcile() -> int:
-    """Hint again at what waits although nobody works on it; give up on what was tried too often."""
+    """Hint again at what waits although nobody works on it; give up on what was tried too often; free lapsed leases."""
     jobs.give_up()
+    queue.return_lapsed()
     waiting = [str(job.pk) for job in jobs.stranded()]
     for job_id in waiting:
         hint(job_id)

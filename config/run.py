@@ -22,33 +22,40 @@ from types import FrameType
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """As the settings have it, without paying for the settings."""
+    return Path(os.environ.get("ATTUNE_DATA_DIR", str(ROOT / "var")))
+
+
 def prepare() -> None:
-    """Migrate, collect static files and load the demo, each only when needed."""
+    """Migrate, collect static files and load the demo; nothing at all when nothing of it has changed since."""
+    stamp = data_dir() / "prepared.stamp"
+    wanted = digest_of([ROOT / "frontend" / "dist", ROOT / "annotation" / "static", ROOT / "annotation" / "migrations"])
+    # Only for the database in this folder: another one may be empty however often this machine has started.
+    own_database = "ATTUNE_DATABASE_URL" not in os.environ and (data_dir() / "attune.sqlite3").exists()
+    collected = Path(os.environ.get("ATTUNE_STATIC_ROOT", str(ROOT / "staticfiles"))).is_dir()
+    if own_database and collected and stamp.exists() and stamp.read_text() == wanted:
+        return
     import django
 
     django.setup()
-    from django.conf import settings
     from django.core.management import call_command
-    from django.db import connection
-    from django.db.migrations.executor import MigrationExecutor
 
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        print("Preparing the database …", flush=True)
-        call_command("migrate", verbosity=0)
-    stamp = settings.DATA_DIR / "static.stamp"
-    wanted = static_digest([settings.FRONTEND_DIST, settings.ROOT / "annotation" / "static"])
-    if not stamp.exists() or stamp.read_text() != wanted or not Path(settings.STATIC_ROOT).is_dir():
-        print("Collecting static files …", flush=True)
-        call_command("collectstatic", interactive=False, verbosity=0)
-        stamp.write_text(wanted)
+    print("Preparing the database …", flush=True)
+    call_command("migrate", verbosity=0)
+    print("Collecting static files …", flush=True)
+    call_command("collectstatic", interactive=False, verbosity=0)
     from annotation.models import User
 
     if os.environ.get("ATTUNE_DEMO", "1") != "0" and not User.objects.exists():
         call_command("seed_demo")
+    stamp.write_text(wanted)
 
 
-def static_digest(folders: Sequence[Path]) -> str:
+def digest_of(folders: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*")):
@@ -59,16 +66,15 @@ def static_digest(folders: Sequence[Path]) -> str:
 
 def commands(host: str, port: int) -> dict[str, list[str]]:
     """The children's command lines: the ones that the containers run too."""
-    from django.conf import settings
-
     return {
         "web": [
             *(sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{port}"),
             *("--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"),
+            *("--preload", "--no-control-socket"),
         ],
         "worker": [
             *(sys.executable, "-m", "celery", "--app", "config", "worker", "--beat", "--loglevel", "WARNING"),
-            *("--schedule", str(settings.DATA_DIR / "beat"), "--without-mingle", "--without-gossip"),
+            *("--schedule", str(data_dir() / "beat"), "--without-mingle", "--without-gossip"),
         ],
     }
 

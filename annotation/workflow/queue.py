@@ -24,7 +24,7 @@ from django.utils import timezone
 from annotation.models import GOLD, Campaign, Item, Membership, Response, Role, Slot, Task, User
 from annotation.workflow.arms import assign_arms
 from annotation.workflow.predictions import UNUSABLE_FLAGS
-from annotation.workflow.turns import writers_turn
+from annotation.workflow.writers import writers_turn
 
 MOST_PER_REQUEST: Final = 20
 SWEEP_EVERY: Final = timedelta(seconds=60)

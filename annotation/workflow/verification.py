@@ -22,7 +22,7 @@ from annotation.workflow.arms import SHOWN
 from annotation.workflow.presentation import response_veil, slot_veil
 from annotation.workflow.queue import lock_membership, reclaim, to_the_end
 from annotation.workflow.submission import Answer, Ratings, Refused, read_answer
-from annotation.workflow.turns import writers_turn
+from annotation.workflow.writers import writers_turn
 from evaluation.aggregation import verified_label
 
 SKIPS_BEFORE_ATTENTION: Final = 3

@@ -501,7 +501,9 @@ def test_everything_fits_a_phone_and_can_be_touched(visit: Visit, campaign: Camp
         "(all) => all.map((one) => { const box = one.getBoundingClientRect(); return [box.width, box.height] })"
     )
     assert min(min(size) for size in sizes) >= 44
+    before = slot(page)
     page.locator("[data-label=fear]").tap()
+    expect(page.locator(f"[data-slot='{before}']")).to_have_count(0)
     saved(page)
     given = Judgment.objects.get(annotator=ada)
     assert (given.label, given.device) == ("fear", "phone")

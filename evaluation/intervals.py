@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 FEW_CLUSTERS: Final = 30
 DEFAULT_CONFIDENCE: Final = 0.95
@@ -259,7 +259,7 @@ def t_interval(value: float, se: float, df: float, confidence: float = DEFAULT_C
     """Give value +- t(df) x se. Raises `ValueError` when df < 1 or se is negative."""
     if df < 1 or se < 0:
         raise ValueError(f"A t interval needs df >= 1 and se >= 0, got df={df}, se={se}.")
-    half = float(stats.t.ppf((1 + confidence) / 2, df)) * se
+    half = float(special.stdtrit(df, (1 + confidence) / 2)) * se
     return value - half, value + half
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from annotation.corpora import dialogue as corpora
 from annotation.inference.text import (
     normalise,
     plain_inspired,
@@ -69,3 +72,8 @@ def test_torn_apostrophes_are_joined(broken: str, whole: str) -> None:
 
 def test_a_question_is_not_a_torn_apostrophe() -> None:
     assert repair_apostrophes("Is it good? See you") == "Is it good? See you"
+
+
+@given(st.text(max_size=60))
+def test_the_digest_of_a_text_and_the_classifier_agree_on_what_is_the_same_text(text: str) -> None:
+    assert corpora.normalise(text) == normalise(text)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from annotation.models import Campaign, Classifier, Dataset, Membership, Role, User
 from annotation.workflow.opening import open_campaign
 from tests.factories import ClassifierFactory, MembershipFactory, UserFactory, make_campaign, make_corpus, predict_all
+
+
+@pytest.fixture(autouse=True)
+def forgetful_cache() -> None:
+    """Rate limits count in the cache: what one test tried must not lock the next one out."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXTS = 2000
+TEXTS = 8000
 
 FILL = """
 from annotation.models import Text
@@ -121,7 +121,9 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
         address = os.environ.get("ATTUNE_TEST_REDIS_URL", "")
         if not address:
             pytest.skip("No Redis server: install the package redis-server, or set ATTUNE_TEST_REDIS_URL.")
-    made = Installation(tmp_path, address.replace("/0", "/5") if address else "")
+    # Tests run side by side: each process of the runner has a database of the broker to itself.
+    own = 5 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    made = Installation(tmp_path, address.replace("/0", f"/{own}") if address else "")
     made.empty_the_broker()
     yield made
     made.stop()

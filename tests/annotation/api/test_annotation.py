@@ -99,6 +99,8 @@ def test_every_request_sent_twice_changes_nothing_the_second_time(
     items = lease(client, want=4)["items"]
     held = lease(client, want=4)["items"]  # the same ones; a walk that wrapped round deals them in another order
     assert sorted(held, key=lambda item: item["slot"]) == sorted(items, key=lambda item: item["slot"])
+    if connection.vendor == "sqlite":  # keys count from one in every test there, so this walk does not wrap
+        assert held == items
     answered = 0
     while items:
         body = {

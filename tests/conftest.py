@@ -67,10 +67,11 @@ def classifier(corpus: Dataset) -> Classifier:
 def draft(corpus: Dataset, classifier: Classifier, ada: User, bo: User, cleo: User, rhea: User) -> Campaign:
     """A blind campaign with its people, not yet open: six turns, two answers per item."""
     campaign = make_campaign(corpus=corpus, design={"kind": "simple", "size": 6}, seed=7)
-    MembershipFactory.create(user=ada, campaign=campaign)
-    MembershipFactory.create(user=bo, campaign=campaign)
-    MembershipFactory.create(user=cleo, campaign=campaign, role=Role.ADJUDICATOR)
-    MembershipFactory.create(user=rhea, campaign=campaign, role=Role.RESEARCHER)
+    # Seeds go by the membership's number: given ones, so that chance falls the same on every database and in any order.
+    for number, (user, role) in enumerate(
+        [(ada, Role.ANNOTATOR), (bo, Role.ANNOTATOR), (cleo, Role.ADJUDICATOR), (rhea, Role.RESEARCHER)]
+    ):
+        MembershipFactory.create(pk=900_001 + number, user=user, campaign=campaign, role=role)
     return campaign
 
 

@@ -20,7 +20,7 @@ Record = Callable[..., dict[str, Any]]
     ("name", "content", "message"),
     [
         ("a.jsonl", b"", "is empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "is empty once unpacked"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "is empty once unpacked"),
         ("a.jsonl", "hi".encode("utf-16"), "is UTF-16"),
         ("a.png", b"\x89PNG\r\n\x1a\n\x00\x00", "is a binary file"),
         ("a.zip", b"PK\x03\x04 and no more", "damaged or truncated zip"),

@@ -70,10 +70,10 @@ def commands(host: str, port: int) -> dict[str, list[str]]:
         "web": [
             *(sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{port}"),
             *("--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"),
-            *("--preload", "--no-control-socket"),
+            *("--preload", "--no-control-socket", "--log-level", "warning"),
         ],
         "worker": [
-            *(sys.executable, "-m", "celery", "--app", "config", "worker", "--beat", "--loglevel", "WARNING"),
+            *(sys.executable, "-m", "celery", "--quiet", "--app", "config", "worker", "--beat", "--loglevel", "WARNING"),
             *("--schedule", str(data_dir() / "beat"), "--without-mingle", "--without-gossip"),
         ],
     }

@@ -239,7 +239,7 @@ else:
     BROKER_DIR = DATA_DIR / "broker"
     for folder in ("queue", "processed", "control"):
         (BROKER_DIR / folder).mkdir(parents=True, exist_ok=True)
-    CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_URL = "filesystem://localhost/"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(BROKER_DIR / "queue"),
         "data_folder_out": str(BROKER_DIR / "queue"),
@@ -369,6 +369,9 @@ UNFOLD = {
     "SITE_HEADER": "Attune",
     "SITE_URL": "/",
     "SITE_SYMBOL": "graphic_eq",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("annotation/mark.svg")},
+    ],
     "DASHBOARD_CALLBACK": "annotation.admin.dashboard.dashboard",
     "STYLES": [lambda request: static("annotation/admin.css")],
     "SCRIPTS": [lambda request: static("annotation/admin.js")],

@@ -29,6 +29,8 @@ from annotation.workflow.writers import writers_turn
 MOST_PER_REQUEST: Final = 20
 SWEEP_EVERY: Final = timedelta(seconds=60)
 """How often someone who has walked the whole tape may look it through again for what she could not have met."""
+LEFT_ALONE: Final = timedelta(seconds=60)
+"""A lease of another device of the same person stays there at least so long."""
 LAPSED_PER_STEP: Final = 500
 FIRST_LOOK: Final = 4
 LONGEST_LOOK: Final = 500
@@ -72,6 +74,8 @@ def lease_batch(
         fresh: list[int] = []
         if min(want, MOST_PER_REQUEST) > len(again) and campaign.state == Campaign.OPEN:
             fresh = _deal(campaign, member, task, min(want, MOST_PER_REQUEST) - len(again), client, now)
+            if not again and not fresh:
+                again = _from_elsewhere(campaign, user, task, want, set(holding), client, now)
     # What is shown is read after the writers' turn: on SQLite everybody else waits meanwhile.
     return Dealt(member, load_slots([*again, *fresh]), lost)
 
@@ -98,6 +102,20 @@ def hastily() -> Iterator[None]:
         if outermost:
             with connection.cursor() as cursor:
                 cursor.execute("PRAGMA synchronous=FULL")
+
+
+def _from_elsewhere(
+    campaign: Campaign, user: User, task: str, want: int, holding: set[int], client: str, now: datetime
+) -> list[int]:
+    """When nothing else is left: what the person holds on another device and has not begun just now comes to this one.
+
+    She may have closed the other for good; without this she would see an empty queue until those leases lapse. Should
+    she answer there all the same, that answer counts, and the one given here is set aside.
+    """
+    held = _held(campaign, user, task).exclude(pk__in=holding).filter(leased_at__lt=now - LEFT_ALONE)
+    found = list(held.values_list("pk", flat=True)[: min(want, MOST_PER_REQUEST)])
+    Slot.objects.filter(pk__in=found).update(client=client, leased_at=now, leased_until=_until(campaign, now))
+    return found
 
 
 def return_slots(campaign: Campaign, user: User, slots: Sequence[int]) -> int:

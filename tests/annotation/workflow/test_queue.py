@@ -200,6 +200,21 @@ def test_two_tabs_of_one_person_get_different_items(campaign: Campaign, ada: Use
     assert len({slot.item_id for slot in [*one, *two]}) == 10
 
 
+def test_what_one_holds_on_another_device_comes_once_nothing_else_is_left(campaign: Campaign, ada: User) -> None:
+    left = numbers(lease_batch(campaign, ada, Task.VERIFY, want=4, client="laptop").slots)
+    own = numbers(lease_batch(campaign, ada, Task.VERIFY, want=20, client="desk").slots)
+    assert not set(left) & set(own)
+    # She may be at work there this very minute.
+    assert lease_batch(campaign, ada, Task.VERIFY, want=4, client="desk", holding=own).slots == []
+    soon = timezone.now() + 2 * queue.LEFT_ALONE
+    taken = lease_batch(campaign, ada, Task.VERIFY, want=9, client="desk", holding=own, now=soon)
+    assert numbers(taken.slots) == left
+    # The other device may send its answer all the same: it is hers, and counts once.
+    slot = taken.slots[0]
+    assert submit(campaign, ada, answer_to(campaign, ada, slot)).status == "stored"
+    assert submit(campaign, ada, answer_to(campaign, ada, slot)).reason == "already_answered"
+
+
 def test_a_paused_campaign_deals_nothing_and_keeps_leases(campaign: Campaign, ada: User) -> None:
     slots = lease_batch(campaign, ada, Task.VERIFY, want=2).slots
     pause(campaign)

@@ -73,8 +73,8 @@ def commands(host: str, port: int) -> dict[str, list[str]]:
             *("--preload", "--no-control-socket", "--log-level", "warning"),
         ],
         "worker": [
-            *(sys.executable, "-m", "celery", "--quiet", "--app", "config", "worker", "--beat", "--loglevel", "WARNING"),
-            *("--schedule", str(data_dir() / "beat"), "--without-mingle", "--without-gossip"),
+            *(sys.executable, "-m", "celery", "--quiet", "--app", "config", "worker", "--beat"),
+            *("--loglevel", "WARNING", "--schedule", str(data_dir() / "beat"), "--without-mingle", "--without-gossip"),
         ],
     }
 

@@ -19,9 +19,9 @@ def german() -> gettext.GNUTranslations:
         return gettext.GNUTranslations(handle)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_word_of_an_annotators_page_has_its_german(page: str, german: gettext.GNUTranslations) -> None:
-    template = (ANNOTATION / "templates" / "annotation" / f"{page}.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", PAGES)
+def test_every_word_of_an_annotators_page_has_its_german(name: str, german: gettext.GNUTranslations) -> None:
+    template = (ANNOTATION / "templates" / "annotation" / f"{name}.html").read_text(encoding="utf-8")
     words = {match[1] for match in re.findall(r"\{% trans(?:late)? (['\"])(.*?)\1", template)}
     assert words
     known = german._catalog  # type: ignore[attr-defined]

@@ -16,13 +16,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("built")]
 
@@ -97,13 +97,10 @@ def wait_until_it_answers(address: str, supervisor: subprocess.Popen[bytes], log
 
 
 @pytest.fixture
-def signed_in(browser: Browser, product: Product) -> Iterator[object]:
-    contexts = []
-
+def signed_in(new_context: Callable[..., BrowserContext], product: Product) -> Callable[[str], Page]:
     def open_as(name: str) -> Page:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context = new_context(viewport={"width": 1280, "height": 900})
         context.set_default_timeout(60_000)
-        contexts.append(context)
         page = context.new_page()
         page.goto(f"{product.address}/account/login/")
         page.get_by_label("Username").fill(name)
@@ -112,9 +109,7 @@ def signed_in(browser: Browser, product: Product) -> Iterator[object]:
         expect(page.get_by_role("heading", name="My queues")).to_be_visible(timeout=60_000)
         return page
 
-    yield open_as
-    for context in contexts:
-        context.close()
+    return open_as
 
 
 def begin(page: Page, address: str, *, consent: bool) -> None:
@@ -138,11 +133,11 @@ def saved(page: Page) -> None:
 
 
 def test_from_two_annotators_to_a_report_that_recomputes_itself(
-    product: Product, signed_in: object, tmp_path: Path
+    product: Product, signed_in: Callable[[str], Page], tmp_path: Path
 ) -> None:
     campaign = f"{product.address}/campaigns/demo"
     for name, different in (("annotator1", False), ("annotator2", True)):
-        page = signed_in(name)  # type: ignore[operator]
+        page = signed_in(name)
         begin(page, f"{campaign}/verify/", consent=True)
         for number in range(ITEMS):
             answer(page, "7" if different and number < 2 else "1")
@@ -154,7 +149,7 @@ def test_from_two_annotators_to_a_report_that_recomputes_itself(
             answer(page, *"432" * cards, "Enter")
         saved(page)
 
-    page = signed_in("adjudicator")  # type: ignore[operator]
+    page = signed_in("adjudicator")
     page.goto(f"{campaign}/adjudicate/")
     page.wait_for_selector("[data-slot]")
     text = page.locator("main").inner_text()
@@ -166,7 +161,7 @@ def test_from_two_annotators_to_a_report_that_recomputes_itself(
     answer(page, "Enter")
     saved(page)
 
-    page = signed_in("admin")  # type: ignore[operator]
+    page = signed_in("admin")
     page.goto(f"{product.address}/admin/annotation/job/launch/report/")
     page.get_by_label("Campaign").select_option(label="Demo campaign")
     page.get_by_label("Replicates").fill("200")

@@ -20,7 +20,7 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Error, Page, Route, expect
 
-from annotation.models import Adjudication, Campaign, Guideline, Judgment, Membership, Role, User, Utterance
+from annotation.models import Adjudication, Campaign, Guideline, Judgment, Membership, Response, Role, User, Utterance
 from evaluation.emotions import EMOTIONS, PALETTE
 from tests.factories import PASSWORD, GoldQuestionFactory, MembershipFactory
 
@@ -126,6 +126,21 @@ def test_rating_needs_nothing_but_keys(visit: Visit, campaign: Campaign, ada: Us
     saved(page)
     rating = Judgment.objects.get(annotator=ada)
     assert [list(scales.values()) for scales in rating.ratings.values()] == [[5, 4, 3], [2, 1, 5], [4, 5, 2]]
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_long_response_stands_whole_above_its_scales(
+    visit: Visit, campaign: Campaign, ada: User, size: dict[str, int]
+) -> None:
+    Response.objects.filter(system__name="beta").update(shown="A long answer of very many words. " * 16)
+    page = visit(ada, f"/campaigns/{campaign.name}/rate/", viewport=size)
+    expect(page.locator("[data-response]")).to_have_count(3)
+    for card in page.locator("[data-response]").all():
+        words, scale = card.locator(".said").bounding_box(), card.locator("[data-scale]").first.bounding_box()
+        assert words is not None
+        assert scale is not None
+        assert card.locator(".said").evaluate("said => said.scrollHeight - said.clientHeight") <= 1
+        assert words["y"] + words["height"] <= scale["y"]
 
 
 def test_a_shown_prelabel_is_outlined_never_given(visit: Visit, assisted: Campaign, ada: User) -> None:

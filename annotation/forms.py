@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django import forms
 from django.contrib.auth.forms import UserCreationForm
 
 from annotation.models import User
@@ -11,3 +12,9 @@ class JoinForm(UserCreationForm):  # type: ignore[type-arg]
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username",)
+
+
+class HalfWidthForm(forms.Form):
+    """How precise a researcher wants her numbers: value +- half-width."""
+
+    half_width = forms.FloatField(min_value=0.005, max_value=0.5)

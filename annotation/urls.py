@@ -16,6 +16,16 @@ urlpatterns = [
     path("me/withdraw/<slug:campaign>/", views.account_withdraw, name="account_withdraw"),
     path("campaigns/<slug:campaign>/", views.campaign, name="campaign"),
     path("campaigns/<slug:campaign>/invite/", views.invite, name="campaign_invite"),
+    path("campaigns/<slug:campaign>/move/", views.campaign_move, name="campaign_move"),
+    path("campaigns/<slug:campaign>/take-in/", views.campaign_take_in, name="campaign_take_in"),
+    path(
+        "campaigns/<slug:campaign>/annotators/<slug:pseudonym>/reassign/",
+        views.campaign_reassign,
+        name="campaign_reassign",
+    ),
+    path(
+        "campaigns/<slug:campaign>/annotators/<slug:pseudonym>/active/", views.campaign_active, name="campaign_active"
+    ),
     path("campaigns/<slug:campaign>/<slug:task>/", views.workbench, name="workbench"),
     path("reports/<uuid:report_id>/", views.report, name="report"),
     path("reports/<uuid:report_id>/bundle.zip", views.report_bundle, name="report_bundle"),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, cast
 
+from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.db import connection
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotation.access import campaigns_of, requires_role, roles_of
-from annotation.forms import JoinForm
-from annotation.models import Campaign, ReportRun, Role, Task, User
-from annotation.workflow import accounts, jobs, overview, progress, reporting
+from annotation.forms import HalfWidthForm, JoinForm
+from annotation.models import Campaign, Membership, ReportRun, Role, Task, User
+from annotation.workflow import accounts, jobs, overview, progress, reporting, steering
+from annotation.workflow.verification import judged_aside
 
 
 def whole(request: HttpRequest, name: str, default: int, low: int, high: int) -> int:
@@ -70,10 +75,18 @@ def workbench(request: HttpRequest, campaign: Campaign, task: str) -> HttpRespon
     return render(request, "annotation/workbench.html", {"campaign": campaign, "task": task})
 
 
-def campaign_context(campaign: Campaign) -> dict[str, Any]:
+MOST_ASIDE = 50
+"""Set-aside answers shown at once; those that fit can all be taken in at once."""
+
+
+def campaign_context(campaign: Campaign, *, half_width: float = 0.05) -> dict[str, Any]:
+    state = overview.campaign_state(campaign)
     return {
         "campaign": campaign,
-        "state": overview.campaign_state(campaign),
+        "state": state,
+        "half_width": half_width,
+        "precision": [(one, one.more(half_width)) for one in state.precision],
+        "aside": judged_aside(campaign, most=MOST_ASIDE) if state.set_aside else [],
         "reports": campaign.report_runs.filter(finished_at__isnull=False)[:10],
     }
 
@@ -81,7 +94,87 @@ def campaign_context(campaign: Campaign) -> dict[str, Any]:
 @require_GET
 @requires_role(Role.RESEARCHER)
 def campaign(request: HttpRequest, campaign: Campaign) -> HttpResponse:
-    return render(request, "annotation/campaign.html", campaign_context(campaign))
+    form = HalfWidthForm(request.GET or None)
+    wanted = form.cleaned_data["half_width"] if form.is_valid() else 0.05
+    return render(request, "annotation/campaign.html", campaign_context(campaign, half_width=wanted))
+
+
+@require_POST
+@requires_role(Role.RESEARCHER)
+def campaign_move(request: HttpRequest, campaign: Campaign) -> HttpResponse:
+    """Pause, close or reopen."""
+    to = str(request.POST.get("to", ""))
+    if to not in steering.MOVES:
+        raise Http404
+    moved = steering.move(campaign, to, by=cast(User, request.user))
+    state = campaign.get_state_display()
+    if moved:
+        messages.success(request, _("The campaign is %(state)s now.") % {"state": _(state)})
+    else:
+        messages.error(request, _("Nothing changed: the campaign is %(state)s.") % {"state": _(state)})
+    return redirect("campaign", campaign.name)
+
+
+def annotator_or_404(campaign: Campaign, pseudonym: str) -> Membership:
+    member = steering.annotator_of(campaign, pseudonym)
+    if member is None:
+        raise Http404
+    return member
+
+
+@require_POST
+@requires_role(Role.RESEARCHER)
+def campaign_reassign(request: HttpRequest, campaign: Campaign, pseudonym: str) -> HttpResponse:
+    member = annotator_or_404(campaign, pseudonym)
+    freed = steering.reassign(campaign, member, by=cast(User, request.user))
+    said = ngettext(
+        "%(n)s item that %(person)s held goes to others.", "%(n)s items that %(person)s held go to others.", freed
+    )
+    messages.success(request, said % {"n": freed, "person": member.user})
+    return redirect("campaign", campaign.name)
+
+
+@require_POST
+@requires_role(Role.RESEARCHER)
+def campaign_active(request: HttpRequest, campaign: Campaign, pseudonym: str) -> HttpResponse:
+    """Let an annotator out, or in again."""
+    member, active = annotator_or_404(campaign, pseudonym), request.POST.get("active") == "1"
+    if not steering.set_active(campaign, member, active=active, by=cast(User, request.user)):
+        messages.error(request, _("%(person)s has withdrawn and is not let in again.") % {"person": member.user})
+    elif active:
+        messages.success(request, _("%(person)s takes part again.") % {"person": member.user})
+    else:
+        said = _("%(person)s is dealt nothing more; what was held goes to others, the answers stay.")
+        messages.success(request, said % {"person": member.user})
+    return redirect("campaign", campaign.name)
+
+
+@require_POST
+@requires_role(Role.RESEARCHER)
+def campaign_take_in(request: HttpRequest, campaign: Campaign) -> HttpResponse:
+    """Let answers count that were set aside: the one named, or all that fit."""
+    user, named = cast(User, request.user), str(request.POST.get("judgment", ""))
+    if not named:
+        taken, left = steering.take_in_all(campaign, by=user)
+        said = _("%(taken)s answers were taken in, %(left)s stay aside.") % {"taken": taken, "left": left}
+        messages.success(request, said)
+        return redirect("campaign", campaign.name)
+    outcome = steering.take_in(campaign, named, by=user) if is_uuid(named) else None
+    if outcome is None:
+        raise Http404
+    if outcome.fits:
+        messages.success(request, _("The answer counts now."))
+    else:
+        messages.error(request, f"{_('The answer stays aside.')} {outcome.sentence}")
+    return redirect("campaign", campaign.name)
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 @require_POST

@@ -30,7 +30,10 @@ from evaluation.intervals import (
 from evaluation.sampling import allocate
 
 Floats = NDArray[np.float64]
+AllocatedDesign = Literal["simple", "proportional", "half", "equal"]
 MIN_FOR_STOPPING: Final = 100
+FEWEST_SIMULATED: Final = 20
+MOST_SIMULATED: Final = 50_000
 
 
 # --- the spread of one observation -----------------------------------------------------------------------------------
@@ -134,6 +137,22 @@ def sample_size(
     return max(1, math.ceil(needed - 1e-9))
 
 
+def expected_half_width(
+    n: int,
+    variance: float,
+    *,
+    rho: float = 0.0,
+    deff: float = 1.0,
+    population: int | None = None,
+    confidence: float = DEFAULT_CONFIDENCE,
+) -> float:
+    """Give the half-width that n verified labels reach: `sample_size` the other way round."""
+    if n < 1 or variance < 0 or not -1 <= rho <= 1 or deff <= 0:
+        raise ValueError("A plan needs n >= 1, variance >= 0, rho in [-1, 1] and deff > 0.")
+    share = 1 / n - (1 / population if population is not None else 0.0)
+    return _z(confidence) * math.sqrt(variance * (1 - rho**2) * deff * max(0.0, share))
+
+
 def how_many_more(n_now: int, half_now: float, half_width: float, population: int | None = None) -> int:
     """Give how many more labels shrink the half-width from `half_now` to `half_width`: n_now ((h/x)² - 1).
 
@@ -168,7 +187,7 @@ def detectable_difference(
 def macro_f1_half_width(
     confusion: ArrayLike,
     n: int,
-    design: Literal["simple", "proportional", "half", "equal"] = "half",
+    design: AllocatedDesign = "half",
     *,
     minimum: int = 10,
     replications: int = 400,
@@ -197,13 +216,70 @@ def macro_f1_half_width(
     many = np.full(len(predicted), n, dtype=np.int64) * (predicted > 0)
     wish = {"proportional": predicted, "equal": (predicted > 0) / (predicted > 0).sum()}
     wish["half"] = (wish["proportional"] + wish["equal"]) / 2
+    fixed = None if design == "simple" else allocate(many, n, wish[design], minimum)
     scores = []
     for _ in range(replications):
-        sizes = rng.multinomial(n, predicted) if design == "simple" else allocate(many, n, wish[design], minimum)
+        sizes = rng.multinomial(n, predicted) if fixed is None else fixed
         drawn = np.stack([rng.multinomial(size, row) for size, row in zip(sizes, truth, strict=True)])
         within = np.divide(drawn, sizes[:, None], out=np.zeros_like(joint), where=sizes[:, None] > 0)
         scores.append(_macro_f1(within * predicted[:, None]))
     return _z(confidence) * float(np.std(scores, ddof=1))
+
+
+def macro_f1_sample_size(
+    half_width: float,
+    confusion: ArrayLike,
+    design: AllocatedDesign = "half",
+    *,
+    population: int | None = None,
+    seed: int = 0,
+    confidence: float = DEFAULT_CONFIDENCE,
+) -> int:
+    """Give the number of verified texts for macro-F1 +- `half_width`, by simulation of `macro_f1_half_width`.
+
+    The half-width falls about as 1 / sqrt(n), so a few steps n <- n (h(n) / x)² settle; n is good to some percent.
+    With a finite population n becomes n / (1 + n / N), as in `sample_size`.
+
+    Raises
+    ------
+    ValueError
+        When the half-width is not above 0.
+    """
+    if not half_width > 0:
+        raise ValueError("A plan needs half_width > 0.")
+    n = 200
+    for _ in range(4):
+        reached = macro_f1_half_width(confusion, n, design, seed=seed, confidence=confidence)
+        n = min(MOST_SIMULATED, max(FEWEST_SIMULATED, math.ceil(n * (reached / half_width) ** 2)))
+    return n if population is None else max(1, math.ceil(n / (1 + n / population)))
+
+
+def assumed_confusion(shares: ArrayLike, accuracy: float) -> Floats:
+    """Give P(predicted = row, human = column) of a classifier that is right in `accuracy` of every predicted label.
+
+    Its errors fall on the other labels in proportion to their shares: a guess to plan with until there is a pilot.
+
+    Parameters
+    ----------
+    shares
+        Shape (K,), shares of the predicted labels.
+    """
+    p = np.asarray(shares, dtype=float)
+    if (p < 0).any() or p.sum() <= 0 or not 0 < accuracy <= 1:
+        raise ValueError("A guess at the confusion needs shares that are not negative and an accuracy in (0, 1].")
+    p = p / p.sum()
+    others = np.tile(p, (len(p), 1))
+    np.fill_diagonal(others, 0.0)
+    rest = others.sum(axis=1, keepdims=True)
+    others = np.divide(others, rest, out=np.zeros_like(others), where=rest > 0)
+    within = accuracy * np.eye(len(p)) + (1 - accuracy) * others
+    return np.asarray(p[:, None] * within)
+
+
+def weighting_effect(inclusion: ArrayLike) -> float:
+    """Give n sum w² / (sum w)², w = 1 / inclusion: what unequal weights cost at most (Kish 1965); 1 for equal ones."""
+    w = 1.0 / np.asarray(inclusion, dtype=float)
+    return float(len(w) * (w @ w) / w.sum() ** 2) if len(w) else 1.0
 
 
 def _macro_f1(joint: Floats) -> float:

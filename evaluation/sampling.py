@@ -35,6 +35,7 @@ def draw(
     minimum: int = MIN_PER_STRATUM,
     spread: Mapping[str, float] | None = None,
     ids: Sequence[Any] | None = None,
+    chances: Mapping[Any, float] | None = None,
 ) -> pd.DataFrame:
     """Draw a sample of units without replacement.
 
@@ -58,6 +59,8 @@ def draw(
         S_h of each stratum for `neyman`, such as sqrt(p (1-p)) from a pilot.
     ids
         The units of a `list`. A hand-made list stands for itself only: its probabilities are 1.
+    chances
+        The inclusion probability of every unit of a `list` that was drawn elsewhere: it then stands for the frame.
 
     Returns
     -------
@@ -73,6 +76,8 @@ def draw(
     units = _check_frame(frame, design)
     if design in ("list", "all"):
         chosen, probability = _listed(units, ids if design == "list" else None)
+        if design == "list" and chances:
+            probability = _given(units["id"].iloc[chosen], chances)
     else:
         if size is None or not 1 <= size <= len(units):
             raise ValueError(f"The sample size must lie between 1 and the {len(units)} units of the frame, got {size}.")
@@ -198,6 +203,15 @@ def _listed(units: pd.DataFrame, ids: Sequence[Any] | None) -> tuple[Ints, Float
             raise ValueError(f"{len(unknown)} listed units are not in the frame, such as {unknown[0]!r}.")
         chosen = np.array(sorted({position[str(unit)] for unit in ids}), dtype=np.int64)
     return chosen, np.ones(len(chosen))
+
+
+def _given(ids: pd.Series[Any], chances: Mapping[Any, float]) -> Floats:
+    known = {str(unit): value for unit, value in chances.items()}
+    probability = np.array([known.get(str(unit), np.nan) for unit in ids], dtype=float)
+    wrong = ~((probability > 0) & (probability <= 1))
+    if wrong.any():
+        raise ValueError(f"{wrong.sum()} listed units have no inclusion probability above 0 and at most 1.")
+    return probability
 
 
 def _drawn(

@@ -1,4 +1,4 @@
-"""The pages an annotator sees are complete in German."""
+"""The pages of annotators and researchers are complete in German."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ANNOTATION = Path(__file__).resolve().parents[1] / "annotation"
 CATALOGUE = ANNOTATION / "locale" / "de" / "LC_MESSAGES" / "django.mo"
-PAGES = ["base", "queues", "workbench", "join", "join_closed", "account"]
+PAGES = ["base", "queues", "workbench", "join", "join_closed", "account", "campaign"]
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,10 @@ def german() -> gettext.GNUTranslations:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_word_of_an_annotators_page_has_its_german(name: str, german: gettext.GNUTranslations) -> None:
+def test_every_word_of_a_page_has_its_german(name: str, german: gettext.GNUTranslations) -> None:
     template = (ANNOTATION / "templates" / "annotation" / f"{name}.html").read_text(encoding="utf-8")
-    words = {match[1] for match in re.findall(r"\{% trans(?:late)? (['\"])(.*?)\1", template)}
+    # a percent sign is doubled in the catalogue
+    words = {match[1].replace("%", "%%") for match in re.findall(r"\{% trans(?:late)? (['\"])(.*?)\1", template)}
     assert words
     known = german._catalog  # type: ignore[attr-defined]
     assert sorted(word for word in words if word not in known) == []
@@ -34,4 +35,15 @@ def test_emotions_and_skip_reasons_have_their_german(german: gettext.GNUTranslat
 
     known = german._catalog  # type: ignore[attr-defined]
     words = [*EMOTIONS, *(str(reason) for reason in SKIP_REASONS.values())]
+    assert [word for word in words if word not in known] == []
+
+
+def test_what_is_named_by_a_word_of_the_program_has_its_german(german: gettext.GNUTranslations) -> None:
+    from annotation.models import Campaign
+    from annotation.workflow.verification import FITS, FITS_NOT
+    from evaluation.precision import TITLES, UNITS
+
+    known = german._catalog  # type: ignore[attr-defined]
+    sentences = [str(sentence) for sentence in (*FITS.values(), *FITS_NOT.values())]
+    words = [*TITLES.values(), *UNITS.values(), *sentences, *(title for _, title in Campaign.STATES)]
     assert [word for word in words if word not in known] == []

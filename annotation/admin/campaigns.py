@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from django import forms
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +17,7 @@ from annotation import tasks
 from annotation.admin.base import AuditedAdmin, RecordAdmin, confirmed
 from annotation.admin.forms import CampaignForm
 from annotation.admin.launching import launch
+from annotation.admin.planning import plan_view
 from annotation.models import (
     Adjudication,
     Campaign,
@@ -28,12 +30,24 @@ from annotation.models import (
     Slot,
     User,
 )
-from annotation.workflow import jobs
+from annotation.workflow import jobs, steering
 from annotation.workflow.accounts import record
+
+
+class GuidelineFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+    """A version that a judgment names stays as it was when the judgment was given: a change is a new version."""
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if form.instance.pk is not None and form.instance.judgments.exists():
+            for name in ("version", "markdown", "change_note"):
+                form.fields[name].disabled = True
+            form.fields["markdown"].help_text = "Answers were given under this version. A change is a new version."
 
 
 class GuidelineInline(TabularInline):  # type: ignore[misc]
     model = Guideline
+    formset = GuidelineFormSet
     fields = ["version", "markdown", "change_note"]
     extra = 0
 
@@ -60,7 +74,7 @@ class CampaignAdmin(AuditedAdmin):
     filter_horizontal = ["datasets", "systems"]
     inlines = [GuidelineInline, MembershipInline, GoldInline]
     actions = ["report"]
-    actions_detail = ["open", "pause", "close", "report_this", "learn"]
+    actions_detail = ["plan", "open", "pause", "close", "report_this", "learn"]
     readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done"]
     fieldsets = [
         (None, {"fields": ["name", "title", "state", "datasets", "systems", "classifier", "grouping"]}),
@@ -70,6 +84,7 @@ class CampaignAdmin(AuditedAdmin):
                 "fields": [
                     "sampling",
                     "size",
+                    "listed",
                     "strata",
                     "balanced",
                     "seed",
@@ -150,6 +165,11 @@ class CampaignAdmin(AuditedAdmin):
             return None
         return redirect(f"/admin/annotation/job/launch/report/?campaign={chosen[0].pk}")
 
+    @action(description="Plan", url_path="plan", icon="straighten", permissions=["change"])  # type: ignore[untyped-decorator]
+    def plan(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """How many turns to draw, before opening. Only reads."""
+        return plan_view(request, get_object_or_404(Campaign, pk=object_id))
+
     @action(description="Open", url_path="open", icon="play_arrow", permissions=["change"])  # type: ignore[untyped-decorator]
     @confirmed("Open", "Draw the sample if that has not been done, and let people annotate?")
     def open(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -160,17 +180,17 @@ class CampaignAdmin(AuditedAdmin):
             tasks.start(job)
             record(cast(User, request.user), "open campaign", campaign)
             return redirect(f"/admin/annotation/job/{job.pk}/change/")
-        return self._set_state(request, campaign, Campaign.OPEN, "reopen campaign")
+        return self._move(request, campaign, Campaign.OPEN)
 
     @action(description="Pause", url_path="pause", icon="pause", permissions=["change"])  # type: ignore[untyped-decorator]
     @confirmed("Pause", "Pause the campaign? Answers that still arrive are kept and set aside.")
     def pause(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._set_state(request, get_object_or_404(Campaign, pk=object_id), Campaign.PAUSED, "pause campaign")
+        return self._move(request, get_object_or_404(Campaign, pk=object_id), Campaign.PAUSED)
 
     @action(description="Close", url_path="close", icon="stop", permissions=["change"])  # type: ignore[untyped-decorator]
     @confirmed("Close", "Close the campaign? Answers that still arrive are kept and set aside.")
     def close(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._set_state(request, get_object_or_404(Campaign, pk=object_id), Campaign.CLOSED, "close campaign")
+        return self._move(request, get_object_or_404(Campaign, pk=object_id), Campaign.CLOSED)
 
     @action(description="Run the full metric report", url_path="report", icon="summarize", permissions=["change"])  # type: ignore[untyped-decorator]
     def report_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -180,13 +200,13 @@ class CampaignAdmin(AuditedAdmin):
     def learn(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return launch(request, "train", initial={"campaign": object_id})
 
-    def _set_state(self, request: HttpRequest, campaign: Campaign, state: str, act: str) -> HttpResponse:
-        if campaign.opened_at is None:
+    def _move(self, request: HttpRequest, campaign: Campaign, to: str) -> HttpResponse:
+        if steering.move(campaign, to, by=cast(User, request.user)):
+            self.message_user(request, f"{campaign} is {campaign.state} since {timezone.now():%H:%M}.")
+        elif campaign.opened_at is None:
             self.message_user(request, "This campaign has not been opened yet.", level="ERROR")
         else:
-            Campaign.objects.filter(pk=campaign.pk).update(state=state)
-            record(cast(User, request.user), act, campaign)
-            self.message_user(request, f"{campaign} is {state} since {timezone.now():%H:%M}.")
+            self.message_user(request, f"Nothing changed: {campaign} is {campaign.state}.", level="ERROR")
         return redirect(f"/admin/annotation/campaign/{campaign.pk}/change/")
 
 

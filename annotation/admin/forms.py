@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
@@ -16,17 +17,24 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from annotation.corpora import CorpusError
 from annotation.inference.generator import GenerationError
 from annotation.models import Campaign, Dataset, System
 from annotation.workflow import generate
+from annotation.workflow.listing import read_list
+from annotation.workflow.planning import Assumptions
 from evaluation.emotions import GROUPINGS
 
 SAMPLING = [
     ("simple", "simple random"),
     ("stratified", "stratified, proportional"),
     ("half", "half proportional, half equal over strata"),
+    ("equal", "equal over strata"),
     ("uncertainty", "uncertain pre-labels more often"),
+    ("list", "an uploaded list of turns"),
+    ("all", "every turn"),
 ]
+UNSIZED = ("list", "all")
 STRATA = [
     ("dataset", "data set"),
     ("user_label", "predicted label of the user"),
@@ -41,8 +49,17 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
     size = forms.IntegerField(
         min_value=1,
         initial=150,
-        help_text="Turns. Each becomes one item per utterance to verify, and one to rate.",
+        required=False,
+        help_text="Turns. Each becomes one item per utterance to verify, and one to rate. Save, then “Plan” says how "
+        "many a wanted precision takes.",
         widget=UnfoldAdminIntegerFieldWidget,
+    )
+    listed = forms.FileField(
+        required=False,
+        label="List of turns",
+        help_text="For a list: a table (CSV, TSV, JSONL, XLSX, Parquet) with the columns dialogue and turn, as exports "
+        "have them; dataset where the campaign has several; inclusion_probability where the list is a sample.",
+        widget=UnfoldAdminFileFieldWidget,
     )
     strata = forms.MultipleChoiceField(
         choices=STRATA,
@@ -72,26 +89,108 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
             for name in ("size", "strata", "balanced"):
                 if name in design:
                     self.initial[name] = design[name]
+            if turns := design.get("turns"):
+                self.fields["listed"].help_text = f"{len(turns)} turns are listed; another file replaces them."
         if self.instance.opened_at is not None:
-            for name in ("sampling", "size", "strata", "balanced"):
+            for name in ("sampling", "size", "listed", "strata", "balanced"):
                 self.fields[name].disabled = True
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("sampling") in ("stratified", "half") and not cleaned.get("strata"):
+        kind = cleaned.get("sampling")
+        if kind in ("stratified", "half", "equal") and not cleaned.get("strata"):
             self.add_error("strata", "A stratified sample needs at least one stratum.")
+        if self.instance.opened_at is None and kind not in UNSIZED and not cleaned.get("size"):
+            self.add_error("size", "Say how many turns to draw.")
+        if self.instance.opened_at is None and kind == "list" and "datasets" in cleaned:
+            self._clean_list(cleaned)
         return cleaned
+
+    def _clean_list(self, cleaned: dict[str, Any]) -> None:
+        """Find the turns of an uploaded list; one row that matches nothing, and the list is not taken."""
+        file = cleaned.get("listed")
+        if file is None:
+            if not (self.instance.design or {}).get("turns"):
+                self.add_error("listed", "Upload the list of turns.")
+            return
+        try:
+            found = read_list(file, datasets=list(cleaned["datasets"]))
+        except CorpusError as error:
+            self.add_error("listed", str(error))
+            return
+        if found.unmatched:
+            self.add_error("listed", found.trouble())
+        cleaned["turns"], cleaned["probabilities"] = found.turns, found.probabilities
 
     def save(self, commit: bool = True) -> Campaign:
         if self.instance.opened_at is None:
-            self.instance.design = {
-                "kind": self.cleaned_data["sampling"],
-                "size": self.cleaned_data["size"],
-                "strata": self.cleaned_data["strata"],
-                "balanced": self.cleaned_data["balanced"],
-            }
+            before, cleaned = self.instance.design or {}, self.cleaned_data
+            # what the form does not know, such as splits, stays as a script has set it
+            chosen = {name: before[name] for name in before if name not in ("size", "turns", "probabilities")}
+            chosen |= {"kind": cleaned["sampling"], "strata": cleaned["strata"], "balanced": cleaned["balanced"]}
+            if cleaned["sampling"] not in UNSIZED:
+                chosen["size"] = cleaned["size"]
+            elif cleaned["sampling"] == "list":
+                listed = cleaned if "turns" in cleaned else before
+                chosen["turns"] = listed["turns"]
+                if listed.get("probabilities"):
+                    chosen["probabilities"] = listed["probabilities"]
+            self.instance.design = chosen
         campaign: Campaign = super().save(commit)
         return campaign
+
+
+class PlanForm(forms.Form):
+    """What a plan assumes; see `annotation.workflow.planning.Assumptions`."""
+
+    half_widths = forms.CharField(
+        label="Half-widths wanted",
+        help_text="Value ± half-width of the 95 % interval; several, separated by spaces.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    size = forms.IntegerField(min_value=1, required=False, label="Turns", widget=UnfoldAdminIntegerFieldWidget)
+    rho = forms.FloatField(
+        min_value=0,
+        max_value=0.99,
+        label="Correlation of human and classifier, alignment",
+        help_text="What the correction gains. About 0.5 was measured for exact alignment; 0 for human labels alone.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    rho_range = forms.FloatField(
+        min_value=0,
+        max_value=0.99,
+        label="Correlation of human and classifier, expressive range",
+        help_text="About 0.7 was measured.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    accuracy = forms.FloatField(
+        min_value=0.1, max_value=0.99, label="Accuracy of the classifier", widget=UnfoldAdminTextInputWidget
+    )
+    kappa = forms.FloatField(
+        min_value=-0.5, max_value=0.99, label="Kappa of the annotators", widget=UnfoldAdminTextInputWidget
+    )
+
+    @staticmethod
+    def defaults(campaign: Campaign) -> Assumptions:
+        return Assumptions(size=(campaign.design or {}).get("size"))
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> dict[str, Any]:
+        """The form's first values for a campaign."""
+        values = asdict(cls.defaults(campaign))
+        return values | {"half_widths": " ".join(f"{x:g}" for x in values["half_widths"])}
+
+    def clean_half_widths(self) -> tuple[float, ...]:
+        try:
+            widths = [float(part) for part in self.cleaned_data["half_widths"].replace(";", " ").split()]
+        except ValueError as error:
+            raise ValidationError("Numbers separated by spaces are wanted, such as 0.10 0.05.") from error
+        if not 1 <= len(widths) <= 8 or not all(0.005 <= x <= 0.5 for x in widths):
+            raise ValidationError("One to eight half-widths from 0.005 to 0.5 are wanted.")
+        return tuple(widths)
+
+    def assumptions(self) -> Assumptions:
+        return Assumptions(**self.cleaned_data)
 
 
 def names(model: type[Dataset] | type[System]) -> list[tuple[str, str]]:

@@ -8,15 +8,17 @@ from typing import Any, cast
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers
+from rest_framework import serializers, status
+from rest_framework.exceptions import APIException
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from annotation.access import CampaignResearcher, SignedIn, Staff, campaigns_of
+from annotation.api import shapes
 from annotation.models import Campaign, Dataset, ReportRun, Role, System, User
-from annotation.workflow import agreement_export, exports, interchange, overview
+from annotation.workflow import agreement_export, exports, interchange, overview, steering
 
 EXPORT_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -52,6 +54,17 @@ class CampaignSerializer(serializers.ModelSerializer[Campaign]):
         read_only_fields = fields
 
 
+class MoveSerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(choices=list(steering.MOVES))
+
+
+class Impossible(APIException):
+    """What is asked cannot be done as things stand."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "impossible"
+
+
 class CampaignListApi(APIView):
     """The campaigns one researches."""
 
@@ -71,6 +84,14 @@ class CampaignApi(APIView):
 
     @extend_schema(operation_id="campaigns_read", responses=CampaignSerializer)
     def get(self, request: Request, campaign: str) -> Response:
+        return Response(CampaignSerializer(self.campaign).data)
+
+    @extend_schema(operation_id="campaigns_move", request=MoveSerializer, responses=CampaignSerializer)
+    def patch(self, request: Request, campaign: str) -> Response:
+        """Pause, close or reopen. 409 where the campaign cannot go there; a draft is opened by a job."""
+        to = shapes.read(MoveSerializer, request.data)["state"]
+        if not steering.move(self.campaign, to, by=cast(User, request.user)) and self.campaign.state != to:
+            raise Impossible(f"The campaign is {self.campaign.state} and cannot be {to}.")
         return Response(CampaignSerializer(self.campaign).data)
 
 
@@ -95,6 +116,8 @@ class CampaignStateApi(APIView):
                         "gold_right": one.gold_right,
                         "gold_asked": one.gold_asked,
                         "hasty": one.hasty,
+                        "holding": one.holding,
+                        "active": one.active,
                     }
                     for one in state.annotators
                 ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView
 
-from annotation.api import adjudication, annotation, jobs, research
+from annotation.api import adjudication, annotation, jobs, research, steering
 from annotation.api import schema as schema  # registers how we sign in
 
 urlpatterns = [
@@ -24,6 +24,20 @@ urlpatterns = [
     path("campaigns/", research.CampaignListApi.as_view(), name="api_campaigns"),
     path("campaigns/<slug:campaign>/", research.CampaignApi.as_view(), name="api_campaign"),
     path("campaigns/<slug:campaign>/state/", research.CampaignStateApi.as_view(), name="api_campaign_state"),
+    path("campaigns/<slug:campaign>/plan/", steering.PlanApi.as_view(), name="api_plan"),
+    path("campaigns/<slug:campaign>/precision/", steering.PrecisionApi.as_view(), name="api_precision"),
+    path("campaigns/<slug:campaign>/invitations/", steering.InvitationsApi.as_view(), name="api_invitations"),
+    path("campaigns/<slug:campaign>/set-aside/", steering.SetAsideApi.as_view(), name="api_set_aside"),
+    path(
+        "campaigns/<slug:campaign>/annotators/<slug:pseudonym>/",
+        steering.AnnotatorApi.as_view(),
+        name="api_annotator",
+    ),
+    path(
+        "campaigns/<slug:campaign>/annotators/<slug:pseudonym>/reassign/",
+        steering.ReassignApi.as_view(),
+        name="api_reassign",
+    ),
     path("campaigns/<slug:campaign>/agreement/", research.AgreementApi.as_view(), name="api_agreement"),
     path("campaigns/<slug:campaign>/export/<slug:table>/", research.ExportApi.as_view(), name="api_export"),
     path(

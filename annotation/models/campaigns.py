@@ -107,6 +107,9 @@ class Campaign(models.Model):
     verify_tail = models.PositiveIntegerField(default=0)
     rate_items = models.PositiveIntegerField(default=0)
     rate_tail = models.PositiveIntegerField(default=0)
+    # Every look at intervals of new answers before the planned number is there makes stopping by them less honest.
+    looks = models.PositiveIntegerField(default=0, help_text="How often intervals of new answers were computed.")
+    last_look = models.CharField(max_length=80, blank=True, default="", help_text="The answers it saw.")
     secret = models.CharField(
         max_length=32, default=make_secret, editable=False, help_text="Veils the row numbers that browsers see."
     )

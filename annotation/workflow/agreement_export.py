@@ -10,9 +10,10 @@ from typing import Any, Literal
 import pandas as pd
 from django.utils import timezone
 
-from annotation.models import Campaign, Classifier
+from annotation.models import Campaign
 from annotation.workflow import frames
 from annotation.workflow.exports import stamp
+from annotation.workflow.planning import count_look
 from evaluation.agreement import Agreement, AgreementOptions, agreement
 from evaluation.emotions import EMOTIONS
 from evaluation.intervals import Estimate
@@ -21,11 +22,6 @@ from evaluation.rendering.sheets import csv_lines
 
 Format = Literal["csv", "jsonl"]
 BATCH = 2000
-
-
-def classifier_of(campaign: Campaign) -> Classifier | None:
-    """The classifier whose labels a campaign verifies: its own, else the default."""
-    return campaign.classifier or Classifier.objects.filter(is_default=True).first()
 
 
 # --- agreement statistics --------------------------------------------------------------------------------------------
@@ -51,7 +47,7 @@ def agreement_report(
 ) -> dict[str, Any]:
     """All agreement statistics of a campaign as a small report: overall and by role, data set and system, then per
     label, pair and annotator, then classifier beside human. Interval and n with each; undefined ones say why."""
-    classifier = classifier_of(campaign)
+    classifier = frames.classifier_of(campaign)
     selection = frames.Selection(
         datasets=tuple(campaign.datasets.order_by("name")),
         systems=tuple(campaign.systems.order_by("name")),
@@ -61,6 +57,7 @@ def agreement_report(
         arms=arms,
         as_of=as_of or timezone.now(),
     )
+    count_look(campaign)
     judgments = frames.build_frames(selection).judgments
     options = AgreementOptions(
         labels=EMOTIONS, replicates=replicates, seed=seed, arms="all" if arms == "all" else "hidden"

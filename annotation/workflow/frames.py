@@ -37,17 +37,19 @@ from annotation.models import (
     System,
     Turn,
 )
-from annotation.workflow.predictions import fold_of_dialogues, read_predictions
+from annotation.workflow.predictions import UNUSABLE_FLAGS, fold_of_dialogues, read_predictions
 from evaluation.emotions import DEFAULT_GROUPING, EMOTIONS, GO_EMOTIONS
 
 BATCH = 20_000
-UNUSABLE_FLAGS = frozenset({"empty", "failed", "error", "error_text"})
-"""Flags of a response that has no text of the system to label: counted, never labelled."""
-
 SECOND_GROUPING = "ekman"
 """The grouping whose labels stand beside those of a report made under another, so that both can be read."""
 
 Arms = Literal["independent", "all"]
+
+
+def classifier_of(campaign: Campaign) -> Classifier | None:
+    """The classifier whose labels a campaign verifies: its own, else the default."""
+    return campaign.classifier or Classifier.objects.filter(is_default=True).first()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Selection:
     """Which rows of the database a report or export speaks of.
 
     `arms="independent"` uses, in an assisted campaign, only labels given without seeing the pre-label; `all` pools.
+    `drawn_only` leaves out the turns that the campaign did not draw.
     """
 
     datasets: tuple[Dataset, ...]
@@ -64,6 +67,7 @@ class Selection:
     campaign: Campaign | None = None
     splits: tuple[str, ...] = ()
     arms: Arms = "independent"
+    drawn_only: bool = False
     as_of: datetime = field(default_factory=timezone.now)
 
     @property
@@ -115,6 +119,21 @@ def build_frames(selection: Selection) -> Frames:
     )
 
 
+def drawn_turns(campaign: Campaign, judgments: pd.DataFrame, *, as_of: datetime) -> pd.DataFrame:
+    """The `turns` table of the drawn turns alone, with the labels verified by then: as large as the sample."""
+    selection = Selection(
+        datasets=tuple(campaign.datasets.order_by("name")),
+        systems=tuple(campaign.systems.order_by("name")),
+        classifier=classifier_of(campaign),
+        grouping=campaign.grouping,
+        campaign=campaign,
+        drawn_only=True,
+        as_of=as_of,
+    )
+    verified = verified_items(campaign, judgments, selection)
+    return _with_verified(_turn_rows(selection), verified, selection).drop(columns=_INTERNAL)
+
+
 # --- turns -----------------------------------------------------------------------------------------------------------
 
 _INTERNAL = ["turn_pk", "response_pk", "dialogue_pk", "user_text", "response_text"]
@@ -122,11 +141,15 @@ _INTERNAL = ["turn_pk", "response_pk", "dialogue_pk", "user_text", "response_tex
 
 def _turns_of(selection: Selection) -> QuerySet[Turn]:
     turns = Turn.objects.filter(dialogue__dataset__in=selection.datasets)
+    if selection.drawn_only:
+        turns = turns.filter(sampled__campaign=selection.campaign)
     return turns.filter(dialogue__split__in=selection.splits) if selection.splits else turns
 
 
 def _responses_of(selection: Selection, systems: Iterable[System]) -> QuerySet[Response]:
     responses = Response.objects.filter(turn__dialogue__dataset__in=selection.datasets, system__in=list(systems))
+    if selection.drawn_only:
+        responses = responses.filter(turn__sampled__campaign=selection.campaign)
     return responses.filter(turn__dialogue__split__in=selection.splits) if selection.splits else responses
 
 
@@ -155,7 +178,8 @@ def _turn_rows(selection: Selection) -> pd.DataFrame:
     rows["system"] = rows["system_pk"].map(names)
     rows["is_reference"] = rows["system_pk"] == (reference.pk if reference else -1)
     rows = rows.sort_values(["dataset", "dialogue", "turn", "is_reference", "system"], kind="stable", ignore_index=True)
-    predicted = read_predictions(selection.classifier, selection.grouping)
+    texts = {*rows["user_text"], *rows["response_text"]} if selection.drawn_only else None
+    predicted = read_predictions(selection.classifier, selection.grouping, texts=texts)
     folds = fold_of_dialogues(selection.classifier, rows["dialogue_pk"].to_numpy())
     rows["user_label"], rows["user_confidence"] = _labelled(*predicted.of(rows["user_text"], folds))
     codes, confidence = predicted.of(rows["response_text"], folds)
@@ -163,7 +187,7 @@ def _turn_rows(selection: Selection) -> pd.DataFrame:
     rows["response_label"], rows["response_confidence"] = _labelled(codes, confidence)
     rows["reference_label"] = _of_reference(rows, "response_label")
     if selection.grouping != SECOND_GROUPING and _has_fine_labels(selection.classifier):
-        other = read_predictions(selection.classifier, SECOND_GROUPING)
+        other = read_predictions(selection.classifier, SECOND_GROUPING, texts=texts)
         rows[f"user_label_{SECOND_GROUPING}"], _ = _labelled(*other.of(rows["user_text"], folds))
         again, confidence = other.of(rows["response_text"], folds)
         again[codes == -1] = -1
@@ -195,7 +219,7 @@ def _within_frame(rows: pd.DataFrame, selection: Selection) -> tuple[pd.DataFram
 def _frame_of(campaign: Campaign, design: Mapping[str, Any]) -> set[int]:
     """The turns a campaign was drawn from, by the rule of its opening; those drawn are always among them."""
     drawn = set(SampledTurn.objects.filter(campaign=campaign).values_list("turn_id", flat=True))
-    if design.get("kind") == "list":
+    if design.get("kind") == "list" and not design.get("probabilities"):
         return drawn
     turns = Turn.objects.filter(dialogue__dataset__in=campaign.datasets.all())
     if design.get("splits"):

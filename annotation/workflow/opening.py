@@ -20,9 +20,8 @@ from django.utils import timezone
 from numpy.typing import NDArray
 
 from annotation.models import GOLD, Campaign, GoldQuestion, Item, Response, SampledTurn, Slot, System, Task, Turn
-from annotation.workflow.frames import UNUSABLE_FLAGS
 from annotation.workflow.insertion import insert_rows
-from annotation.workflow.predictions import fold_of_dialogues, read_predictions
+from annotation.workflow.predictions import UNUSABLE_FLAGS, fold_of_dialogues, read_predictions
 from evaluation.emotions import EMOTIONS
 from evaluation.sampling import Design, draw
 
@@ -43,6 +42,9 @@ DESIGNS: Final[dict[str, Design]] = {
 """The designs of `evaluation.sampling.draw` that need nothing but the corpus, by the names researchers choose from."""
 
 LEAST_UNCERTAINTY: Final = 0.01
+NAMED: Final = 10
+"""Listed turns named when they cannot be drawn; the others are counted."""
+
 NO_PREDICTION: Final = "unlabelled"
 
 Progress = Callable[[int, int], None]
@@ -70,8 +72,8 @@ def open_campaign(campaign: Campaign, *, progress: Progress | None = None) -> Op
     Keys of the design: `kind` (simple, stratified, half, equal, uncertainty, list, all); `size` in turns; `strata` (any
     of dataset, user_label, response_label); `response_system` (whose predicted label; the reference); `balanced` (the
     strata spread evenly over the order of work); `splits`; `complete_only` (only turns that every system answered;
-    true); `turns` (ids, for a list); `rate_reference` (rate the human response too; true); `rate_apart` (one response
-    at a time; false).
+    true); `turns` (ids, for a list) and `probabilities` (one each, where the list is a sample); `rate_reference` (rate
+    the human response too; true); `rate_apart` (one response at a time; false).
 
     Raise `OpeningError` when the campaign is not a draft, or its design cannot be met.
     """
@@ -83,7 +85,7 @@ def open_campaign(campaign: Campaign, *, progress: Progress | None = None) -> Op
     check_design(campaign)
     _remove_unfinished(campaign)
     frame, excluded = eligible_turns(campaign)
-    drawn = _draw(campaign, frame)
+    drawn = draw_turns(campaign, frame)
     verify, rate = _plan_items(campaign, drawn)
     total = len(drawn) + len(verify) + len(rate)
     report = _Reporter(progress, total)
@@ -145,7 +147,9 @@ def check_design(campaign: Campaign) -> None:
     if kind not in DESIGNS:
         raise OpeningError(f"There is no sampling design called {kind!r}; choose one of: {', '.join(DESIGNS)}.")
     if kind == "list" and not design.get("turns"):
-        raise OpeningError("A list design needs the ids of its turns under “turns”.")
+        raise OpeningError("A list design needs the ids of its turns under “turns”: upload the list.")
+    if design.get("probabilities") and len(design["probabilities"]) != len(design.get("turns", [])):
+        raise OpeningError("A list needs an inclusion probability for every turn, or none at all.")
     if kind not in ("list", "all") and (not isinstance(design.get("size"), int) or design["size"] < 1):
         raise OpeningError("Say how many turns to draw: the design's “size” must be a whole number above 0.")
     if unknown := [name for name in design.get("strata", []) if name not in STRATA]:
@@ -183,7 +187,7 @@ def _responses(campaign: Campaign) -> pd.DataFrame:
 
 
 def eligible_turns(campaign: Campaign) -> tuple[pd.DataFrame, int]:
-    """Give the sampling frame (id, stratum, uncertainty, dataset, dialogue), and how many turns it leaves out."""
+    """Give the sampling frame (id, stratum, uncertainty, dataset, dialogue, text), and how many turns it leaves out."""
     design = campaign.design or {}
     turns = Turn.objects.filter(dialogue__dataset__in=campaign.datasets.all())
     if design.get("splits"):
@@ -254,15 +258,37 @@ def _response_system(campaign: Campaign) -> System:
     return found
 
 
-def _draw(campaign: Campaign, frame: pd.DataFrame) -> pd.DataFrame:
-    """Draw turns: id, stratum, inclusion_probability, order."""
+def draw_turns(campaign: Campaign, frame: pd.DataFrame) -> pd.DataFrame:
+    """Draw turns by the design and the seed, writing nothing: id, stratum, inclusion_probability, order."""
     design = campaign.design or {}
     kind = DESIGNS[design.get("kind", "half")]
     size = None if kind in ("list", "all") else int(design["size"])
+    chances = None
+    if kind == "list":
+        _check_listed(frame, design["turns"])
+        chances = dict(zip(design["turns"], design.get("probabilities") or [], strict=False))
     try:
-        return draw(frame, size, kind, campaign.seed, ids=design.get("turns"))
+        return draw(frame, size, kind, campaign.seed, ids=design.get("turns"), chances=chances)
     except ValueError as error:
         raise OpeningError(f"{error} ({len(frame)} turns can be drawn in this campaign.)") from error
+
+
+def _check_listed(frame: pd.DataFrame, listed: Sequence[int]) -> None:
+    """Name the listed turns that cannot be drawn, in the words of the list."""
+    outside = sorted(set(listed).difference(frame["id"]))
+    if not outside:
+        return
+    found = Turn.objects.select_related("dialogue__dataset").in_bulk(outside[:NAMED])
+    named = [
+        f"turn {turn.position} of dialogue {turn.dialogue.source_id} ({turn.dialogue.dataset.name})"
+        for turn in found.values()
+    ]
+    named += [f"turn id {pk}" for pk in outside[:NAMED] if pk not in found]
+    more = f" and {len(outside) - NAMED} more" if len(outside) > NAMED else ""
+    raise OpeningError(
+        f"{len(outside)} listed turns cannot be drawn, because they are not in the campaign's data or a chosen system "
+        f"has no usable response there: {', '.join(named)}{more}."
+    )
 
 
 # --- items and slots --------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,9 @@ from annotation.models import (
 )
 
 BATCH = 20_000
+TEXTS_PER_QUERY = 5_000
 UNUSABLE_FLAGS = frozenset({"empty", "failed", "error", "error_text"})
 """Flags of a response that has no text of the system to label: counted, never labelled."""
-
-SECOND_GROUPING = "ekman"
-"""The grouping whose labels stand beside those of a report made under another, so that both can be read."""
-
-Arms = Literal["independent", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +51,14 @@ def seven(classifier: Classifier, probabilities: NDArray[Any], grouping: str) ->
     return scheme.emotions(probabilities.astype(np.float32), grouping)
 
 
-def read_predictions(classifier: Classifier | None, grouping: str) -> Predicted:
-    """Read all predictions of a classifier: one buffer of float16, one matrix product."""
+def read_predictions(classifier: Classifier | None, grouping: str, *, texts: Iterable[str] | None = None) -> Predicted:
+    """Read the predictions of a classifier, all or of some texts: one buffer of float16, one matrix product."""
     if classifier is None:
         return Predicted({}, {}, {})
     digests: list[str] = []
     folds: list[int] = []
     blobs: list[bytes] = []
-    query = Prediction.objects.filter(classifier=classifier).values_list("text_id", "fold", "probabilities")
-    for digest, fold, blob in query.iterator(chunk_size=BATCH):
+    for digest, fold, blob in _stored(classifier, texts):
         digests.append(digest)
         folds.append(fold)
         blobs.append(bytes(blob))
@@ -82,6 +78,16 @@ def read_predictions(classifier: Classifier | None, grouping: str) -> Predicted:
         {fold: codes[mask] for fold, mask in parts.items()},
         {fold: confidence[mask] for fold, mask in parts.items()},
     )
+
+
+def _stored(classifier: Classifier, texts: Iterable[str] | None) -> Iterator[tuple[str, int, bytes | memoryview[int]]]:
+    query = Prediction.objects.filter(classifier=classifier).values_list("text_id", "fold", "probabilities")
+    if texts is None:
+        yield from query.iterator(chunk_size=BATCH)
+        return
+    wanted = sorted(set(texts))
+    for start in range(0, len(wanted), TEXTS_PER_QUERY):
+        yield from query.filter(text__in=wanted[start : start + TEXTS_PER_QUERY])
 
 
 def fold_of_dialogues(classifier: Classifier | None, dialogues: NDArray[np.int64]) -> NDArray[np.int64] | None:

@@ -41,6 +41,7 @@ from annotation.workflow.bundles import (
     page_body,
 )
 from annotation.workflow.cases import choose_cases
+from annotation.workflow.planning import count_look
 from evaluation.emotions import DEFAULT_GROUPING, grouping_named
 from evaluation.rendering import latex, page, sheets
 from evaluation.rendering.cells import all_tables, file_name
@@ -205,6 +206,8 @@ def finish_run(run: ReportRun, *, progress: Progress | None = None, folder: Path
     if not done:
         # Another worker finished this run first; its bundle is the one that is shown.
         bundles.remove(stored)
+    if run.campaign is not None:
+        count_look(run.campaign)
     run.refresh_from_db()
     return run
 

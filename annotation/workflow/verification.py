@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from annotation.models import GOLD, Campaign, Guideline, Item, Judgment, Membership, Slot, Task, User
+from annotation.models import GOLD, Campaign, Guideline, Item, Judgment, Membership, Role, Slot, Task, User
 from annotation.workflow.arms import SHOWN
 from annotation.workflow.presentation import response_veil, slot_veil
 from annotation.workflow.queue import lock_membership, reclaim, to_the_end
@@ -214,13 +215,18 @@ def _correct(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgm
 
 
 def _insert(slot: Slot, judgment: Judgment) -> None:
-    if judgment.action == Judgment.LABEL:
-        shown = slot.arm == SHOWN and bool(slot.prelabel)
-        agreed = "agreed" if judgment.label == slot.prelabel else "corrected"
-        judgment.prelabel_outcome = agreed if shown else "not_shown"
+    judgment.prelabel_outcome = _prelabel_outcome(slot, judgment)
     judgment.save(force_insert=True)
     if judgment.flagged:
         Item.objects.filter(pk=slot.item_id).update(needs_attention=True)
+
+
+def _prelabel_outcome(slot: Slot, judgment: Judgment) -> str:
+    if judgment.action != Judgment.LABEL:
+        return ""
+    if slot.arm != SHOWN or not slot.prelabel:
+        return "not_shown"
+    return "agreed" if judgment.label == slot.prelabel else "corrected"
 
 
 def _set_aside(judgment: Judgment, reason: str) -> Outcome:
@@ -325,25 +331,122 @@ def weigh(campaign: Campaign, item: int, *, complete_only: bool = True) -> float
 # --- what was set aside -----------------------------------------------------------------------------------------------
 
 
-def take_in(judgment: Judgment) -> bool:
-    """Let an answer count that had been set aside, if its item still has a free slot and its giver no other.
+FITS: Final = {
+    "free": _("Fits: an answer is still wanted."),
+    "held": _("Fits: the person holds this item at the moment."),
+    "replaces": _("Fits: replaces the earlier answer of the same person."),
+}
+FITS_NOT: Final = {
+    "skip": _("A skip: there is nothing to take in."),
+    "left": _("The person has left the campaign."),
+    "answered": _("The person has answered this item since."),
+    "full": _("All answers to this item are given or being given."),
+    "gone": _("It has been taken in or corrected already."),
+}
 
-    The researcher's decision. False when all answers of the item are given or being given.
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """An answer that was set aside, whether it can still count, and why (a key of `FITS` or `FITS_NOT`)."""
+
+    judgment: Judgment
+    why: str
+
+    @property
+    def fits(self) -> bool:
+        return self.why in FITS
+
+    @property
+    def sentence(self) -> Any:
+        return {**FITS, **FITS_NOT}[self.why]
+
+
+def set_aside(campaign: Campaign) -> QuerySet[Judgment]:
+    """The answers of a campaign that wait for the researcher's decision, oldest first; corrected ones only once."""
+    waiting = Judgment.objects.filter(item__campaign=campaign, set_aside=True, superseded=None)
+    return waiting.order_by("received_at", "pk")
+
+
+def judged_aside(campaign: Campaign, *, most: int) -> list[Aside]:
+    """The first of them, each with what would become of it."""
+    rows = set_aside(campaign).select_related(
+        "item__campaign", "item__sampled_turn__turn__user_utterance", "item__response", "item__gold", "annotator"
+    )
+    return [Aside(judgment, _fit(judgment)[0]) for judgment in rows[:most]]
+
+
+def _fit(judgment: Judgment) -> tuple[str, Slot | None]:
+    """Say whether an answer can count (a key of `FITS` or `FITS_NOT`), and the slot its giver has in the item."""
+    if judgment.action == Judgment.SKIP:
+        return "skip", None
+    person = judgment.annotator_id
+    member = Membership.objects.filter(
+        campaign=judgment.item.campaign_id, user=person, role=Role.ANNOTATOR, active=True
+    )
+    if not member.exists():
+        return "left", None
+    own = Slot.objects.filter(item=judgment.item_id, annotator=person).first()
+    if own is None:
+        free = Slot.objects.filter(item=judgment.item_id, state=Slot.FREE).exists()
+        return "free" if free else "full", None
+    if own.state == Slot.LEASED:
+        return "held", own
+    standing = _standing(judgment)
+    replaces = own.state == Slot.DONE and judgment.supersedes_id is None and standing is not None
+    newer = replaces and standing.received_at < judgment.received_at  # type: ignore[union-attr]
+    return "replaces" if newer else "answered", own
+
+
+def _standing(judgment: Judgment) -> Judgment | None:
+    own = Judgment.objects.filter(item=judgment.item_id, annotator=judgment.annotator_id, set_aside=False)
+    return own.filter(superseded=None).first()
+
+
+def take_in(judgment: Judgment) -> Aside:
+    """Let an answer count that had been set aside, if it fits: the researcher's decision.
+
+    It takes a free slot of its item, the one its giver holds, or the place of her earlier answer. Where it does not
+    fit, nothing changes; what is returned says which of it happened.
     """
-    with transaction.atomic():
+    with writers_turn(), transaction.atomic():
         campaign = judgment.item.campaign
-        member = lock_membership(campaign, judgment.annotator)  # type: ignore[arg-type]
-        found = Judgment.objects.filter(pk=judgment.pk, set_aside=True).first()
-        own = Slot.objects.filter(item=judgment.item_id, annotator=member.user_id).first()
-        if found is None or found.action == Judgment.SKIP or (own is not None and own.state != Slot.LEASED):
-            return False
-        now = timezone.now()
-        free = Slot.objects.filter(item=judgment.item_id, state=Slot.FREE).values_list("pk", flat=True)
-        slot = own or next(filter(None, (reclaim(campaign, member, pk, now) for pk in free)), None)
-        if slot is None:
-            return False
-        Slot.objects.filter(pk=slot.pk).update(state=Slot.DONE, leased_until=None)
-        Judgment.objects.filter(pk=found.pk).update(set_aside=False, slot=slot)
-        _settle(campaign, slot)
-        Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") + 1})
-        return True
+        found = set_aside(campaign).filter(pk=judgment.pk).first()
+        if found is None:
+            return Aside(judgment, "gone")
+        try:
+            member = lock_membership(campaign, found.annotator)  # type: ignore[arg-type]
+        except Membership.DoesNotExist:
+            return Aside(found, "left")
+        why, own = _fit(found)
+        if why not in FITS:
+            return Aside(found, why)
+        if why == "replaces":
+            found.supersedes = _standing(found)
+        elif own is None:
+            own = _reclaim_any(campaign, member, found.item_id)
+        if own is None:
+            return Aside(found, "full")
+        fresh = bool(Slot.objects.filter(pk=own.pk, state=Slot.LEASED).update(state=Slot.DONE, leased_until=None))
+        found.slot, found.set_aside = own, False
+        found.prelabel_outcome = _prelabel_outcome(own, found)
+        found.save(update_fields=["slot", "set_aside", "supersedes", "prelabel_outcome"])
+        if own.task != GOLD:
+            _settle(campaign, own)
+        if fresh:
+            mine = f"{Task.RATE if own.task == Task.RATE else Task.VERIFY}_done"
+            Campaign.objects.filter(pk=campaign.pk).update(**{f"{own.task}_done": F(f"{own.task}_done") + 1})
+            Membership.objects.filter(pk=member.pk).update(**{mine: F(mine) + 1})
+        return Aside(found, why)
+
+
+def take_in_all(campaign: Campaign) -> tuple[int, int]:
+    """Take in every answer that fits, oldest first; return how many were taken in, and how many stay aside."""
+    outcomes = [take_in(judgment) for judgment in list(set_aside(campaign).select_related("item__campaign"))]
+    taken = sum(outcome.fits for outcome in outcomes)
+    return taken, len(outcomes) - taken
+
+
+def _reclaim_any(campaign: Campaign, member: Membership, item: int) -> Slot | None:
+    now = timezone.now()
+    free = Slot.objects.filter(item=item, state=Slot.FREE).values_list("pk", flat=True)
+    return next(filter(None, (reclaim(campaign, member, pk, now) for pk in list(free))), None)

@@ -20,7 +20,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from annotation.models import ApiToken, Campaign, Job, ReportRun, Role, Slot, User
+from annotation.models import ApiToken, Campaign, Job, Membership, ReportRun, Role, Slot, User
 from annotation.workflow import accounts, reporting
 from annotation.workflow.presentation import slot_veil
 from annotation.workflow.queue import lease_batch
@@ -55,6 +55,10 @@ EXPECTED: dict[str, dict[str, tuple[int, ...]]] = {
     "/me/withdraw/<slug:campaign>/": {"POST": (302, 404, 404, 302, 302, 302, 404)},
     "/campaigns/<slug:campaign>/": {"GET": PAGE_OF_RESEARCHERS},
     "/campaigns/<slug:campaign>/invite/": {"POST": PAGE_OF_RESEARCHERS},
+    "/campaigns/<slug:campaign>/move/": {"POST": (302, 404, 404, 403, 403, 302, 302)},
+    "/campaigns/<slug:campaign>/take-in/": {"POST": (302, 404, 404, 403, 403, 302, 302)},
+    "/campaigns/<slug:campaign>/annotators/<slug:pseudonym>/reassign/": {"POST": (302, 404, 404, 403, 403, 302, 302)},
+    "/campaigns/<slug:campaign>/annotators/<slug:pseudonym>/active/": {"POST": (302, 404, 404, 403, 403, 302, 302)},
     "/campaigns/<slug:campaign>/<slug:task>/": {"GET": (302, 404, 404, 200, 404, 403, 403)},
     "/reports/<uuid:report_id>/": {"GET": REPORT_PAGE},
     "/reports/<uuid:report_id>/bundle.zip": {"GET": REPORT_PAGE},
@@ -77,7 +81,13 @@ EXPECTED: dict[str, dict[str, tuple[int, ...]]] = {
     "/api/jobs/<uuid:job_id>/": {"GET": JOB_API},
     "/api/jobs/<uuid:job_id>/cancel/": {"POST": JOB_API},
     "/api/campaigns/": {"GET": TOKEN_ELSE_OK},
-    "/api/campaigns/<slug:campaign>/": {"GET": API_OF_RESEARCHERS},
+    "/api/campaigns/<slug:campaign>/": {"GET": API_OF_RESEARCHERS, "PATCH": API_OF_RESEARCHERS},
+    "/api/campaigns/<slug:campaign>/plan/": {"GET": API_OF_RESEARCHERS},
+    "/api/campaigns/<slug:campaign>/precision/": {"GET": API_OF_RESEARCHERS},
+    "/api/campaigns/<slug:campaign>/invitations/": {"POST": (401, 404, 404, 403, 403, 201, 201)},
+    "/api/campaigns/<slug:campaign>/set-aside/": {"GET": API_OF_RESEARCHERS, "POST": API_OF_RESEARCHERS},
+    "/api/campaigns/<slug:campaign>/annotators/<slug:pseudonym>/": {"PATCH": API_OF_RESEARCHERS},
+    "/api/campaigns/<slug:campaign>/annotators/<slug:pseudonym>/reassign/": {"POST": API_OF_RESEARCHERS},
     "/api/campaigns/<slug:campaign>/state/": {"GET": API_OF_RESEARCHERS},
     "/api/campaigns/<slug:campaign>/agreement/": {"GET": API_OF_RESEARCHERS},
     "/api/campaigns/<slug:campaign>/export/<slug:table>/": {"GET": API_OF_RESEARCHERS},
@@ -138,6 +148,7 @@ def world(
     return {
         "campaign": campaign.name,
         "task": "verify",
+        "pseudonym": Membership.objects.get(campaign=campaign, user=ada).pseudonym,
         "table": "judgments",
         "tool": "doccano",
         "name": "report.pdf",
@@ -158,6 +169,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/campaigns/<slug:campaign>/return/": {"slots": []},
     "/api/campaigns/<slug:campaign>/consent/": {"version": "1"},
     "/api/jobs/": {"kind": "prelabel", "parameters": {}},
+    "/api/campaigns/<slug:campaign>/": {"state": "paused"},
+    "/api/campaigns/<slug:campaign>/annotators/<slug:pseudonym>/": {"active": False},
+    "/campaigns/<slug:campaign>/move/": {"to": "paused"},
+    "/campaigns/<slug:campaign>/annotators/<slug:pseudonym>/active/": {"active": "0"},
 }
 
 
@@ -179,7 +194,7 @@ def ask(client: Client, method: str, route: str, world: dict[str, Any]) -> int:
             body = None if method == "GET" else json.dumps(BODIES.get(route, {}))
             response = client.generic(method, path, body or "", content_type="application/json")
         else:
-            response = client.get(path) if method == "GET" else client.post(path, {})
+            response = client.get(path) if method == "GET" else client.post(path, BODIES.get(route, {}))
         if getattr(response, "streaming", False):
             b"".join(response.streaming_content)  # type: ignore[attr-defined]
         transaction.set_rollback(True)

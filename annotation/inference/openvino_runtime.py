@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -29,12 +28,13 @@ _PRECISIONS: Final = {"bf16": "bf16", "fp32": "f32"}
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO with its telemetry shut out: importing it would otherwise send a usage event.
+    """Import OpenVINO without its model converter and with its telemetry shut out.
 
-    Its tools fall back to a stub when the telemetry package cannot be imported, so the import is made to fail.
+    Importing the converter takes as long as all the rest of OpenVINO and sends a usage event. The package does without
+    either when they cannot be imported, so their import is made to fail.
     """
-    if "openvino_telemetry" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    for unwanted in ("openvino_telemetry", "openvino.tools.ovc"):
+        sys.modules.setdefault(unwanted, None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
@@ -94,19 +94,14 @@ def build_graph(weights: dict[str, NDArray[np.float32]], shape: Shape, head: tup
     return ov.Model([op.result(logits)], [ids, mask], "attune")
 
 
-def openvino_version() -> str:
-    """Give the installed version, read without importing the package; empty when it is not installed."""
-    try:
-        return metadata.version("openvino")
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 class OpenVinoRuntime:
     """Runs batches on the CPU, one stream of one thread per core, so that no core waits for another."""
 
-    def __init__(self, compiled: Any, *, number_format: str, threads: int) -> None:
+    def __init__(
+        self, compiled: Any, *, number_format: str, threads: int, weights: NDArray[np.uint8] | None = None
+    ) -> None:
         ov = import_openvino()
+        self._weights = weights  # the graph's own view of them keeps nothing alive
         self.name = f"openvino-{number_format}"
         self.number_format = number_format
         self._compiled = compiled
@@ -120,14 +115,18 @@ class OpenVinoRuntime:
         return cls(made, number_format=number_format, threads=threads)
 
     @classmethod
-    def stored(cls, data: bytes, *, number_format: str, threads: int) -> OpenVinoRuntime:
-        """Load what `export` gave on the same kind of machine; anything else is a `ClassifierError`."""
+    def stored(cls, data: NDArray[np.uint8], *, number_format: str, threads: int) -> OpenVinoRuntime:
+        """Load what `export` gave on the same kind of machine; anything else is a `ClassifierError`.
+
+        The bytes are used where they are: of a mapped file only what is needed is read, and processes share it.
+        """
         ov = import_openvino()
         try:
-            made = ov.Core().import_model(data, "CPU", _settings(number_format, threads))
+            tensor = ov.Tensor(data, shared_memory=True)
+            made = ov.Core().import_model(tensor, "CPU", _settings(number_format, threads))
         except RuntimeError as error:
             raise ClassifierError(f"OpenVINO cannot read it: {error}") from error
-        return cls(made, number_format=number_format, threads=threads)
+        return cls(made, number_format=number_format, threads=threads, weights=data)
 
     def export(self) -> bytes:
         """Give the compiled graph as bytes."""

@@ -202,10 +202,15 @@ def renew_chunk(chunk: Chunk, worker: str) -> Callable[[], bool]:
 
 def chunk_progress(chunk: Chunk, worker: str, lost: threading.Event) -> Callable[[int], None]:
     """Like `progress_of`, for the items done of one chunk; the job's count is the sum over its chunks."""
+    last = -WRITE_EVERY
 
     def report(done: int) -> None:
+        nonlocal last
         if lost.is_set():
             raise LeaseLost
+        if time.monotonic() - last < WRITE_EVERY:
+            return
+        last = time.monotonic()
         if not Chunk.objects.filter(pk=chunk.pk, worker=worker, state=Job.RUNNING).update(
             done=done, lease_until=_lease()
         ):
@@ -239,7 +244,13 @@ def finish_if_complete(job: Job, result: Callable[[], dict[str, Any]]) -> bool:
         return False
     return bool(
         Job.objects.filter(pk=job.pk, state=Job.RUNNING).update(
-            state=Job.DONE, result=result(), finished_at=timezone.now(), lease_until=None, worker="", message="done"
+            state=Job.DONE,
+            done=F("total"),  # two workers that counted at the same moment may each have missed the other's last chunk
+            result=result(),
+            finished_at=timezone.now(),
+            lease_until=None,
+            worker="",
+            message="done",
         )
     )
 

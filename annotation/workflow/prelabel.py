@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from annotation.inference import classifier as inference
-from annotation.models import Classifier, Dataset, Prediction, System, Text
+from annotation.models import Classifier, Prediction, Response, Text, Utterance
+from annotation.workflow.writers import writers_turn
 
 BATCH = 1000
 """Rows per transaction. With a pause between them annotators' answers slip in between (docs/decisions/0007)."""
 
 WRITER_PAUSE = 0.02
+
+INSERT = (
+    f"INSERT INTO {Prediction._meta.db_table} (classifier_id, text_id, fold, probabilities) "
+    "VALUES (%s, %s, -1, %s) ON CONFLICT DO NOTHING"
+)
+"""A prediction that is there already stays. Written out: making a model object of each row costs ten times as much."""
 
 
 @lru_cache(maxsize=2)
@@ -69,15 +77,14 @@ def waiting(classifier: Classifier, *, datasets: Sequence[str] = (), systems: Se
     texts = Text.objects.filter(~Exists(Prediction.objects.filter(classifier=classifier, text=OuterRef("pk"), fold=-1)))
     if not datasets and not systems:
         return texts
-    within = Q()
-    if datasets:
-        found = Dataset.objects.filter(name__in=datasets)
-        within |= Q(utterances__dialogue__dataset__in=found)
-        within |= Q(responses__turn__dialogue__dataset__in=found)
+    # Asked of each text, not joined: a "yes" that was said ten thousand times would be as many rows.
+    responses = Response.objects.filter(text=OuterRef("pk"))
     if systems:
-        of_systems = Q(responses__system__in=System.objects.filter(name__in=systems))
-        within = within & (of_systems | Q(utterances__isnull=False)) if datasets else of_systems
-    return texts.filter(within).distinct()
+        responses = responses.filter(system__name__in=systems)
+    if not datasets:
+        return texts.filter(Exists(responses))
+    utterances = Utterance.objects.filter(text=OuterRef("pk"), dialogue__dataset__name__in=datasets)
+    return texts.filter(Q(Exists(utterances)) | Q(Exists(responses.filter(turn__dialogue__dataset__name__in=datasets))))
 
 
 def plan_chunks(
@@ -111,8 +118,8 @@ def prelabel_range(
 ) -> int:
     """Classify the waiting texts of one range of digests; run again after a kill it does what is left.
 
-    Texts are sorted by length over the whole range, so that a batch pads little. Inference happens outside any
-    transaction; predictions are written a thousand at a time.
+    Texts are sorted by length over the whole range, so that a batch pads little. While the predictions of one batch
+    are written (and annotators' answers let in between) the next is classified, in a thread that knows no database.
     """
     rows = list(
         waiting(classifier, datasets=datasets, systems=systems)
@@ -120,23 +127,29 @@ def prelabel_range(
         .values_list("digest", "content")
     )
     rows.sort(key=lambda row: len(row[1]))
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     done = 0
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        stored = inference.pack(instance.probabilities([content for _, content in batch]))
-        Prediction.objects.bulk_create(
-            [
-                Prediction(classifier=classifier, text_id=digest, probabilities=row)
-                for (digest, _), row in zip(batch, stored, strict=True)
-            ],
-            ignore_conflicts=True,
-        )
-        done += len(batch)
-        if progress:
-            progress(done)
-        if connection.vendor == "sqlite" and start + BATCH < len(rows):
-            time.sleep(WRITER_PAUSE)
+    with ThreadPoolExecutor(1, thread_name_prefix="classify") as ahead:
+        classified = [ahead.submit(instance.probabilities, [content for _, content in batch]) for batch in batches]
+        try:
+            for batch, probabilities in zip(batches, classified, strict=True):
+                _write(classifier, [digest for digest, _ in batch], inference.pack(probabilities.result()))
+                done += len(batch)
+                if progress:
+                    progress(done)
+        except BaseException:
+            ahead.shutdown(wait=False, cancel_futures=True)
+            raise
     return done
+
+
+def _write(classifier: Classifier, digests: Sequence[str], stored: Sequence[bytes]) -> None:
+    """Write predictions in one short transaction and leave the database to others for a moment."""
+    rows = [(classifier.pk, digest, row) for digest, row in zip(digests, stored, strict=True)]
+    with writers_turn(), transaction.atomic(), connection.cursor() as cursor:
+        cursor.executemany(INSERT, rows)
+    if connection.vendor == "sqlite":
+        time.sleep(WRITER_PAUSE)
 
 
 def prelabel(

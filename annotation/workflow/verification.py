@@ -171,7 +171,7 @@ def _answer(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgme
     elif state == Slot.SKIPPED:
         _ask_another(campaign, slot)
     else:
-        _settle(campaign, slot)
+        settle(campaign, slot)
         Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") + 1})
     return Outcome(str(judgment.pk), STORED)
 
@@ -209,7 +209,7 @@ def _correct(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgm
     if slot.task != GOLD:
         if skipped and slot.state == Slot.DONE:
             _ask_another(campaign, slot)
-        _settle(campaign, slot)
+        settle(campaign, slot)
     return Outcome(str(judgment.pk), STORED)
 
 
@@ -291,7 +291,7 @@ def _count_own(member: Membership, slot: Slot, judgment: Judgment) -> None:
     Membership.objects.filter(pk=member.pk).update(pace={**member.pace, task: pace}, **done)
 
 
-def _settle(campaign: Campaign, slot: Slot) -> None:
+def settle(campaign: Campaign, slot: Slot) -> None:
     """Note on the item whether its labels, now complete, disagree.
 
     Where two people can be at it at once, the item is locked first, or neither would see the other's label.
@@ -344,6 +344,6 @@ def take_in(judgment: Judgment) -> bool:
             return False
         Slot.objects.filter(pk=slot.pk).update(state=Slot.DONE, leased_until=None)
         Judgment.objects.filter(pk=found.pk).update(set_aside=False, slot=slot)
-        _settle(campaign, slot)
+        settle(campaign, slot)
         Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") + 1})
         return True

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import structlog
 from celery import shared_task
 from django.conf import settings
-from django.core.files.storage import default_storage
-from django.db import connection, transaction
+from django.db import transaction
 
 from annotation.models import Campaign, Chunk, Job
-from annotation.workflow import generate, intake, jobs, learning, opening, prelabel, queue, reporting
+from annotation.workflow import generate, jobs, learning, opening, prelabel, queue, reporting, uploads
 
 log = structlog.get_logger("annotation.tasks")
 
@@ -185,30 +180,6 @@ CHUNKED: dict[str, tuple[Callable[..., Any], Callable[..., int], Callable[..., d
 # Whole jobs ---------------------------------------------------------------------------------------------------------
 
 
-def _import(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
-    """Read an upload from the storage that every worker reaches; it is removed once it has been read."""
-    given = job.parameters
-    # Readers tell formats by the name's ending and name the file in their messages, but a name never becomes a path.
-    name = re.sub(r"[^\w.-]+", "_", given["file_name"].rsplit("/", 1)[-1]).lstrip(".")[-120:] or "upload"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        with default_storage.open(given["upload"]) as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        options: dict[str, Any] = {
-            "on_bad_row": "abort" if given.get("strict") else "skip",
-            "progress": lambda rows: progress(rows, 0, f"{rows:,} rows"),
-            "pause": prelabel.WRITER_PAUSE if connection.vendor == "sqlite" else 0.0,
-        }
-        if given["kind"] == "dialogues":
-            report = intake.import_dialogues(path, dataset=given["dataset"], split=given.get("split", ""), **options)
-        else:
-            report = intake.import_responses(
-                path, system=given.get("system") or None, dataset=given.get("dataset") or None, **options
-            )
-    default_storage.delete(given["upload"])
-    return {**report.counts(), "problems": report.problems[:50]}
-
-
 def _open(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
     campaign = Campaign.objects.get(name=job.parameters["campaign"])
     opened = opening.open_campaign(campaign, progress=lambda done, total: progress(done, total, "drawing"))
@@ -228,7 +199,7 @@ def _train(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
 
 
 STEPS: dict[str, Step] = {
-    "import": _import,
+    "import": lambda job, progress: uploads.import_upload(job.parameters, progress),
     "open": _open,
     "generate": lambda job, progress: generate.job_step(job.parameters, progress),
     "report": reporting.report_for_job,

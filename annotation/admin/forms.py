@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -18,9 +17,11 @@ from unfold.widgets import (
 )
 
 from annotation.corpora import CorpusError
+from annotation.corpora.labels import LABEL_PARTS
+from annotation.corpora.table import COLUMN_PARTS
 from annotation.inference.generator import GenerationError
 from annotation.models import Campaign, Dataset, System
-from annotation.workflow import generate
+from annotation.workflow import generate, uploads
 from annotation.workflow.listing import read_list
 from annotation.workflow.planning import Assumptions
 from evaluation.emotions import GROUPINGS
@@ -198,41 +199,56 @@ def names(model: type[Dataset] | type[System]) -> list[tuple[str, str]]:
 
 
 class ImportForm(forms.Form):
+    kind = forms.ChoiceField(choices=uploads.KINDS, widget=UnfoldAdminSelectWidget)
     file = forms.FileField(
-        help_text="ReDial (.jsonl, .gz, the official .zip), INSPIRED (.tsv), or responses (.jsonl, .gz, .csv).",
+        help_text="Dialogues: ReDial (.jsonl, .gz, the official .zip), INSPIRED (.tsv), or any table of triplets. "
+        "Responses: .jsonl, .csv, .gz. Labels and ratings: Label Studio JSON, doccano JSONL, or any table. "
+        "A table is CSV, TSV, JSONL, Parquet or XLSX.",
         widget=UnfoldAdminFileFieldWidget,
-    )
-    kind = forms.ChoiceField(
-        choices=[("dialogues", "dialogues"), ("responses", "responses of a system")], widget=UnfoldAdminSelectWidget
     )
     dataset = forms.SlugField(
         required=False,
         help_text="Name of the data set, such as redial. Responses find theirs by their join keys when left empty.",
         widget=UnfoldAdminTextInputWidget,
     )
-    split = forms.SlugField(required=False, widget=UnfoldAdminTextInputWidget)
+    split = forms.SlugField(
+        required=False, help_text="Dialogues: when the file does not say it.", widget=UnfoldAdminTextInputWidget
+    )
     system = forms.SlugField(
         required=False,
         help_text="Responses: the system's name, when the file does not say it.",
         widget=UnfoldAdminTextInputWidget,
     )
+    campaign = forms.ModelChoiceField(
+        Campaign.objects.filter(opened_at__isnull=False),
+        required=False,
+        to_field_name="name",
+        help_text="Labels and ratings: the campaign whose questions they answer.",
+        widget=UnfoldAdminSelectWidget,
+    )
+    columns = forms.CharField(
+        required=False,
+        help_text="A table: which column holds what, one part=column a line. "
+        f"Dialogues: {', '.join(COLUMN_PARTS)}, and system:NAME for the responses of one system. "
+        f"Labels and ratings: {', '.join(LABEL_PARTS)}, and rating:SCALE for one scale; "
+        "left empty, the columns are those of our own exports.",
+        widget=UnfoldAdminTextareaWidget(
+            attrs={"rows": 5, "placeholder": "user=question\nreference=answer\nsystem:GPT=gpt_text"}
+        ),
+    )
     strict = forms.BooleanField(
         required=False, help_text="One bad row: import nothing.", widget=UnfoldBooleanSwitchWidget
     )
 
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        if file.size > settings.ATTUNE_UPLOAD_MAX_BYTES:
-            raise ValidationError(
-                f"The file has {file.size / 1e6:,.0f} MB; {settings.ATTUNE_UPLOAD_MAX_BYTES / 1e6:,.0f} MB are allowed "
-                "here. Import it with manage.py import_dialogues instead."
-            )
-        return file
-
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("kind") == "dialogues" and not cleaned.get("dataset"):
-            self.add_error("dataset", "Dialogues need the name of their data set.")
+        if "kind" in cleaned and "file" in cleaned:
+            campaign = cleaned.get("campaign")
+            cleaned["campaign"] = campaign.name if campaign else None
+            try:
+                uploads.check_upload(cleaned, cleaned["file"].size)
+            except uploads.UploadError as error:
+                self.add_error(error.field, str(error))
         return cleaned
 
 

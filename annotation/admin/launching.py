@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.core.files.storage import default_storage
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -16,7 +14,7 @@ from django.template.response import TemplateResponse
 from annotation import tasks
 from annotation.admin.forms import GenerateForm, ImportForm, PrelabelForm, ReportForm, TrainForm
 from annotation.models import User
-from annotation.workflow import jobs
+from annotation.workflow import jobs, uploads
 from annotation.workflow.accounts import record
 
 FORMS: dict[str, tuple[str, str, type[forms.Form]]] = {
@@ -52,13 +50,10 @@ def launch(request: HttpRequest, kind: str, *, initial: dict[str, Any] | None = 
 
 
 def parameters_of(kind: str, form: forms.Form) -> dict[str, Any]:
-    """What the job's row keeps of the form. An upload goes to the storage that every worker reaches."""
+    """What the job's row keeps of the form."""
     values = dict(form.cleaned_data)
     if kind == "import":
-        file = values.pop("file")
-        # The stored name is ours: a name from outside never becomes a path.
-        values["upload"] = default_storage.save(f"uploads/{uuid.uuid4()}", file)
-        values["file_name"] = file.name
+        return uploads.keep_upload(values["file"], values)
     if kind in ("report", "train"):
         campaign = values.pop("campaign")
         values["campaign"] = campaign.name if campaign else None

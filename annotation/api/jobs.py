@@ -6,6 +6,7 @@ from django.http import Http404
 from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import serializers, status
 from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -14,11 +15,11 @@ from annotation import tasks
 from annotation.access import SignedIn, Staff
 from annotation.inference.generator import GenerationError
 from annotation.models import Job, User
-from annotation.workflow import generate, jobs
+from annotation.workflow import generate, jobs, uploads
 from annotation.workflow.accounts import record
 
 LAUNCHED = ["prelabel", "generate", "report", "open", "train"]
-"""What may be started here; files are imported through the admin or the command."""
+"""What may be started by name; a file starts its import at `imports/`."""
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):
@@ -70,6 +71,39 @@ class JobListApi(APIView):
             except GenerationError as error:
                 raise serializers.ValidationError({"parameters": str(error)}) from error
         job = jobs.create_job(kind=form.validated_data["kind"], parameters=parameters, user=user)
+        tasks.start(job)
+        record(user, f"start {job.get_kind_display()}", job.pk)
+        return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)
+
+
+class ImportApi(APIView):
+    """Upload a file of dialogues, responses, or labels and ratings; a worker reads it, the job tells how far it is."""
+
+    permission_classes = (Staff,)
+    parser_classes = (MultiPartParser,)
+
+    @extend_schema_serializer(component_name="Import")
+    class InputSerializer(serializers.Serializer[dict[str, object]]):
+        file = serializers.FileField()
+        kind = serializers.ChoiceField(choices=uploads.KINDS)
+        dataset = serializers.SlugField(required=False, help_text="Of dialogues; responses find theirs by their keys.")
+        split = serializers.SlugField(required=False)
+        system = serializers.SlugField(required=False, help_text="Of responses, when the file does not say it.")
+        campaign = serializers.SlugField(required=False, help_text="Whose questions labels and ratings answer.")
+        columns = serializers.CharField(required=False, help_text="Of a table: one part=column a line.")
+        strict = serializers.BooleanField(default=False, help_text="One bad row: import nothing.")
+
+    @extend_schema(operation_id="imports_start", request=InputSerializer, responses={201: JobSerializer})
+    def post(self, request: Request) -> Response:
+        form = self.InputSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        given = form.validated_data
+        try:
+            uploads.check_upload(given, given["file"].size)
+        except uploads.UploadError as error:
+            raise serializers.ValidationError({error.field: str(error)}) from error
+        user = cast(User, request.user)
+        job = jobs.create_job(kind="import", parameters=uploads.keep_upload(given["file"], given), user=user)
         tasks.start(job)
         record(user, f"start {job.get_kind_display()}", job.pk)
         return Response(JobSerializer(job).data, status=status.HTTP_201_CREATED)

@@ -18,6 +18,7 @@ urlpatterns = [
     path("campaigns/<slug:campaign>/practice/", annotation.PracticeApi.as_view(), name="api_practice"),
     path("campaigns/<slug:campaign>/consent/", annotation.ConsentApi.as_view(), name="api_consent"),
     path("campaigns/<slug:campaign>/adjudication/", adjudication.AdjudicationApi.as_view(), name="api_adjudication"),
+    path("imports/", jobs.ImportApi.as_view(), name="api_imports"),
     path("jobs/", jobs.JobListApi.as_view(), name="api_jobs"),
     path("jobs/<uuid:job_id>/", jobs.JobApi.as_view(), name="api_job"),
     path("jobs/<uuid:job_id>/cancel/", jobs.JobCancelApi.as_view(), name="api_job_cancel"),

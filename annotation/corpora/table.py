@@ -7,10 +7,10 @@ utterance at merged position 2t and the reference at 2t + 1; a system's response
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from annotation.corpora.dialogue import (
     BadRow,
@@ -49,6 +49,48 @@ class Columns:
         """Every column that the mapping needs."""
         single = (self.user, self.dialogue, self.turn, self.reference, self.response, self.system, self.split)
         return tuple(dict.fromkeys(name for name in (*single, *self.systems) if name))
+
+    @classmethod
+    def parse(cls, pairs: Iterable[str]) -> Columns | None:
+        """Read `user=text_user system:GPT=gpt_answer …`; nothing said is no mapping.
+
+        Raises
+        ------
+        CorpusError
+            A pair is none, a part is unknown, or no column holds the user utterance.
+        """
+        single, systems = read_mapping(pairs, COLUMN_PARTS, "system")
+        if not single and not systems:
+            return None
+        if "user" not in single:
+            raise CorpusError("The columns must say at least which one holds the user utterance (user=…).")
+        return cls(**single, systems=systems)
+
+
+COLUMN_PARTS: Final = ("user", "dialogue", "turn", "reference", "response", "system", "split")
+
+
+def read_mapping(pairs: Iterable[str], parts: Sequence[str], many: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Read `part=column` pairs: one column per part, and column -> name of each `many:name=column`.
+
+    Raises
+    ------
+    CorpusError
+        A pair is none, or its part is unknown.
+    """
+    single: dict[str, str] = {}
+    named: dict[str, str] = {}
+    for pair in pairs:
+        part, equals, column = (piece.strip() for piece in pair.partition("="))
+        if not equals or not column:
+            raise CorpusError(f"Columns are given as PART=COLUMN, not {pair[:80]!r}.")
+        if part.startswith(f"{many}:") and len(part) > len(many) + 1:
+            named[column] = part.removeprefix(f"{many}:")
+        elif part in parts:
+            single[part] = column
+        else:
+            raise CorpusError(f"There is no part {part[:40]!r}; there are {', '.join(parts)} and {many}:NAME.")
+    return single, named
 
 
 @dataclass(slots=True)

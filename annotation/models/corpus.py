@@ -26,7 +26,9 @@ class ImportRun(models.Model):
     dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.SET_NULL, related_name="imports")
     file_name = models.CharField(max_length=255)
     sha256 = models.CharField(max_length=64)
-    kind = models.CharField(max_length=16, choices=[("dialogues", "dialogues"), ("responses", "responses")])
+    kind = models.CharField(
+        max_length=16, choices=[("dialogues", "dialogues"), ("responses", "responses"), ("labels", "labels")]
+    )
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
     counts = models.JSONField(default=dict, blank=True)

@@ -40,7 +40,7 @@ JUDGMENTS = (
     Field("dialogue", "Key of the dialogue in its source."),
     Field("turn", "Position of the response in the dialogue, merged turns counted from 0."),
     Field("system", "Source of the response; empty where the user's words were labelled."),
-    Field("annotator", "Pseudonym, the same throughout the campaign."),
+    Field("annotator", "Pseudonym, the same throughout the campaign; i-…: a rater who is known from a file only."),
     Field("action", "label, rate or skip."),
     Field("label", "The emotion given; empty unless action is label."),
     Field("ratings", "JSON: system, then scale, then points; empty unless action is rate."),
@@ -59,7 +59,7 @@ JUDGMENTS = (
     Field("answered_at", "By the clock of the annotator's device, UTC."),
     Field("received_at", "By the server's clock, UTC."),
     Field("active_ms", "Milliseconds on the item without idle time."),
-    Field("device", "desktop, tablet or phone."),
+    Field("device", "desktop, tablet or phone; imported: given elsewhere and taken in from a file."),
     Field("guideline", "Version of the guidelines followed."),
 )
 RATINGS = (

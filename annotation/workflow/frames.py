@@ -56,8 +56,8 @@ def classifier_of(campaign: Campaign) -> Classifier | None:
 class Selection:
     """Which rows of the database a report or export speaks of.
 
-    `arms="independent"` uses, in an assisted campaign, only labels given without seeing the pre-label; `all` pools.
-    `drawn_only` leaves out the turns that the campaign did not draw.
+    `arms="independent"` uses only labels given without seeing the pre-label; `all` pools. `drawn_only` leaves out the
+    turns that the campaign did not draw.
     """
 
     datasets: tuple[Dataset, ...]
@@ -72,7 +72,8 @@ class Selection:
 
     @property
     def hidden_only(self) -> bool:
-        return self.campaign is not None and self.campaign.mode == Campaign.ASSISTED and self.arms == "independent"
+        """Labels given beside a shown pre-label are no independent ones, wherever they were given."""
+        return self.campaign is not None and self.arms == "independent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def build_frames(selection: Selection) -> Frames:
         "turns_outside_sampling_frame": outside,
         "judgments": len(judgments),
         "labels": int((judgments["action"] == Judgment.LABEL).sum()),
+        "imported": int((judgments["device"] == "imported").sum()),
         "skips": int((judgments["action"] == Judgment.SKIP).sum()),
         "unresolved_items": int(verified["unresolved"].sum()),
         "verified_items": int(verified["label"].notna().sum()),

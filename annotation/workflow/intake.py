@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -39,7 +39,7 @@ _SLUG: Final = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 @dataclass(slots=True)
 class ImportReport:
-    """What one import did. For dialogues a row is a message of the source, for responses a line."""
+    """What one import did. A row is a message of the source, a line of responses, a label or the ratings of one row."""
 
     file: str
     kind: str
@@ -144,7 +144,7 @@ def import_dialogues(
                 _save_responses(responses, target, systems, report, write)
             _between(report, progress, pause if write else 0.0)
 
-    return _import("dialogues", opened, run, on_bad_row)
+    return run_import("dialogues", opened, run, on_bad_row=on_bad_row)
 
 
 def import_responses(
@@ -177,16 +177,31 @@ def import_responses(
             _save_responses(responses, target, systems, report, write)
             _between(report, progress, pause if write else 0.0)
 
-    return _import("responses", opened, run, on_bad_row)
+    return run_import("responses", opened, run, on_bad_row=on_bad_row)
 
 
-def _import(
+class Opened(Protocol):
+    """A file that a reader has opened."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+File = TypeVar("File", bound=Opened)
+
+
+def run_import(
     kind: str,
-    opened: Callable[[], Corpus],
-    run: Callable[[Corpus, ImportReport, bool], None],
+    opened: Callable[[], File],
+    run: Callable[[File, ImportReport, bool], None],
+    *,
     on_bad_row: OnBadRow,
 ) -> ImportReport:
-    """Frame of both imports: the rehearsal of `abort`, the clock, and the ImportRun that tells of it."""
+    """Frame of every import: the rehearsal of `abort`, the clock, and the ImportRun that tells of it."""
     began = time.monotonic()
     corpus = opened()
     passes = (False, True) if on_bad_row == "abort" else (True,)

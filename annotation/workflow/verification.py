@@ -172,7 +172,7 @@ def _answer(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgme
     elif state == Slot.SKIPPED:
         _ask_another(campaign, slot)
     else:
-        _settle(campaign, slot)
+        settle(campaign, slot)
         Campaign.objects.filter(pk=campaign.pk).update(**{f"{slot.task}_done": F(f"{slot.task}_done") + 1})
     return Outcome(str(judgment.pk), STORED)
 
@@ -210,7 +210,7 @@ def _correct(campaign: Campaign, member: Membership, slot: Slot, judgment: Judgm
     if slot.task != GOLD:
         if skipped and slot.state == Slot.DONE:
             _ask_another(campaign, slot)
-        _settle(campaign, slot)
+        settle(campaign, slot)
     return Outcome(str(judgment.pk), STORED)
 
 
@@ -297,7 +297,7 @@ def _count_own(member: Membership, slot: Slot, judgment: Judgment) -> None:
     Membership.objects.filter(pk=member.pk).update(pace={**member.pace, task: pace}, **done)
 
 
-def _settle(campaign: Campaign, slot: Slot) -> None:
+def settle(campaign: Campaign, slot: Slot) -> None:
     """Note on the item whether its labels, now complete, disagree.
 
     Where two people can be at it at once, the item is locked first, or neither would see the other's label.
@@ -431,7 +431,7 @@ def take_in(judgment: Judgment) -> Aside:
         found.prelabel_outcome = _prelabel_outcome(own, found)
         found.save(update_fields=["slot", "set_aside", "supersedes", "prelabel_outcome"])
         if own.task != GOLD:
-            _settle(campaign, own)
+            settle(campaign, own)
         if fresh:
             mine = f"{Task.RATE if own.task == Task.RATE else Task.VERIFY}_done"
             Campaign.objects.filter(pk=campaign.pk).update(**{f"{own.task}_done": F(f"{own.task}_done") + 1})

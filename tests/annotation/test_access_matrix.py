@@ -77,6 +77,7 @@ EXPECTED: dict[str, dict[str, tuple[int, ...]]] = {
         "GET": (401, 404, 404, 403, 200, 403, 403),
         "POST": (401, 404, 404, 403, 200, 403, 403),
     },
+    "/api/imports/": {"POST": (401, 403, 403, 403, 403, 403, 415)},
     "/api/jobs/": {"GET": TOKEN_ELSE_OK, "POST": (401, 403, 403, 403, 403, 403, 201)},
     "/api/jobs/<uuid:job_id>/": {"GET": JOB_API},
     "/api/jobs/<uuid:job_id>/cancel/": {"POST": JOB_API},

@@ -10,9 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotation.corpora import Columns, CorpusError
 from annotation.corpora.opening import FORMATS
+from annotation.corpora.table import COLUMN_PARTS
 from annotation.workflow.intake import ImportReport, import_dialogues
-
-_COLUMNS = ("user", "dialogue", "turn", "reference", "response", "system", "split")
 
 
 class Command(BaseCommand):
@@ -29,11 +28,14 @@ class Command(BaseCommand):
             "--columns",
             nargs="+",
             metavar="PART=COLUMN",
-            help=f"for a table; parts: {', '.join(_COLUMNS)}; system:NAME=COLUMN for a column of one system",
+            help=f"for a table; parts: {', '.join(COLUMN_PARTS)}; system:NAME=COLUMN for a column of one system",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        columns = parse_columns(options["columns"])
+        try:
+            columns = Columns.parse(options["columns"] or [])
+        except CorpusError as error:
+            raise CommandError(str(error)) from error
         dataset = options["dataset"] or _default_dataset(options["file"], options["format"], columns)
         try:
             report = import_dialogues(
@@ -52,27 +54,6 @@ class Command(BaseCommand):
             raise CommandError("Nothing was imported: --strict, and the rows above are bad.")
 
 
-def parse_columns(given: list[str] | None) -> Columns | None:
-    """Read `user=text_user system:GPT=gpt_answer …` into a column mapping."""
-    if not given:
-        return None
-    single: dict[str, str] = {}
-    systems: dict[str, str] = {}
-    for pair in given:
-        part, equals, column = pair.partition("=")
-        if not equals or not column:
-            raise CommandError(f"--columns takes PART=COLUMN, not {pair!r}.")
-        if part.startswith("system:"):
-            systems[column] = part.removeprefix("system:")
-        elif part in _COLUMNS:
-            single[part] = column
-        else:
-            raise CommandError(f"{part!r} is no part of a triplet; there are {', '.join(_COLUMNS)} and system:NAME.")
-    if "user" not in single:
-        raise CommandError("--columns must say at least which column holds the user utterance (user=…).")
-    return Columns(**single, systems=systems)
-
-
 def _default_dataset(path: Path, format: str, columns: Columns | None) -> str:
     from annotation.corpora.opening import sniff
 
@@ -89,7 +70,7 @@ def _default_dataset(path: Path, format: str, columns: Columns | None) -> str:
 
 def describe(report: ImportReport) -> str:
     """Say in plain words what an import did."""
-    unit = "messages" if report.kind == "dialogues" else "responses"
+    unit = {"dialogues": "messages", "labels": "labels and ratings"}.get(report.kind, report.kind)
     made = ", ".join(f"{count:,} {name}" for name, count in report.created.items()) or "nothing new"
     lines = [
         f"{report.file} ({report.format}): {report.rows:,} {unit} read in {report.seconds:.1f} s "

@@ -403,7 +403,7 @@ def test_the_command_reads_a_column_mapping(write: Write) -> None:
         skip_checks=True,
     )
     assert Response.objects.get(system__name="bot").raw == "hey"
-    with pytest.raises(CommandError, match="'rating' is no part of a triplet"):
+    with pytest.raises(CommandError, match="no part 'rating'; there are user, dialogue"):
         call_command("import_dialogues", str(path), "--columns", "user=q", "rating=x", skip_checks=True)
 
 

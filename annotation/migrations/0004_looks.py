@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotation', '0002_generation'),
+        ('annotation', '0003_label_imports'),
     ]
 
     operations = [

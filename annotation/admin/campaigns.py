@@ -32,6 +32,7 @@ from annotation.models import (
 )
 from annotation.workflow import jobs, steering
 from annotation.workflow.accounts import record
+from annotation.workflow.codebook import give_codebook
 
 
 class GuidelineFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
@@ -71,7 +72,6 @@ class CampaignAdmin(AuditedAdmin):
     list_display = ["title", "state", "mode", "verified", "rated", "page", "created_at"]
     list_filter = ["state", "mode", "datasets"]
     search_fields = ["name", "title"]
-    filter_horizontal = ["datasets", "systems"]
     inlines = [GuidelineInline, MembershipInline, GoldInline]
     actions = ["report"]
     actions_detail = ["plan", "open", "pause", "close", "report_this", "learn"]
@@ -144,6 +144,11 @@ class CampaignAdmin(AuditedAdmin):
         if not change:
             cast(Campaign, obj).created_by = cast(User, request.user)
         super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if not change:
+            give_codebook(form.instance)
 
     @admin.display(description="verified")
     def verified(self, campaign: Campaign) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -24,7 +24,7 @@ from annotation.models import Campaign, Dataset, System
 from annotation.workflow import generate, uploads
 from annotation.workflow.listing import read_list
 from annotation.workflow.planning import Assumptions
-from evaluation.emotions import GROUPINGS
+from evaluation.emotions import DEFAULT_GROUPING, GROUPINGS
 
 SAMPLING = [
     ("simple", "simple random"),
@@ -71,7 +71,12 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
     balanced = forms.BooleanField(
         required=False, help_text="Spread the strata evenly over the order of work.", widget=UnfoldBooleanSwitchWidget
     )
-    grouping = forms.ChoiceField(choices=[(name, name) for name in GROUPINGS], widget=UnfoldAdminSelectWidget)
+    grouping = forms.ChoiceField(
+        choices=[(name, name) for name in GROUPINGS],
+        initial=DEFAULT_GROUPING,
+        help_text="How the 28 fine labels of the classifier become seven: docs/classifier.md.",
+        widget=UnfoldAdminSelectWidget,
+    )
 
     class Meta:
         model = Campaign
@@ -81,6 +86,10 @@ class CampaignForm(forms.ModelForm):  # type: ignore[type-arg]
             *("mode", "hidden_share", "verify_overlap", "rate_overlap", "allow_single", "separate_raters", "scales"),
             *("lease_minutes", "gold_every", "require_practice", "consent_text", "consent_version", "withdrawal"),
         )
+        widgets: ClassVar = {
+            "datasets": UnfoldAdminCheckboxSelectMultipleWidget,
+            "systems": UnfoldAdminCheckboxSelectMultipleWidget,
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""The demo corpus: invented conversations in both formats, three invented systems, a codebook and its answers."""
+"""The demo corpus: invented conversations in both formats, three invented systems."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ class DemoPaths:
     redial: Path
     inspired: Path
     responses: tuple[Path, ...]
-    guidelines: Path
-    gold: Path
 
 
 def paths() -> DemoPaths:
@@ -25,6 +23,4 @@ def paths() -> DemoPaths:
         redial=_HERE / "redial_demo.jsonl",
         inspired=_HERE / "inspired_demo.tsv",
         responses=tuple(_HERE / f"responses_demo-{name}.jsonl" for name in ("warm", "flat", "cheerful")),
-        guidelines=_HERE / "guidelines.md",
-        gold=_HERE / "gold_demo.jsonl",
     )

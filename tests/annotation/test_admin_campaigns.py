@@ -10,9 +10,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from annotation.admin.forms import CampaignForm
-from annotation.models import Campaign, Guideline, Item, Turn, User
+from annotation.models import Campaign, Dataset, Guideline, Item, Turn, User
 from annotation.workflow.queue import lease_batch
 from annotation.workflow.verification import submit
+from evaluation.emotions import EMOTIONS
 from tests.factories import answer_to
 
 
@@ -153,3 +154,25 @@ def test_a_guideline_that_an_answer_names_stays_as_it_was(tab: Client, campaign:
     refused = guideline_post(campaign, tab, **{"guidelines-0-DELETE": "on"})
     assert refused.status_code == 200
     assert Guideline.objects.filter(pk=before.pk).exists()
+
+
+def test_a_new_campaign_begins_with_the_codebook_and_its_practice(tab: Client, corpus: Dataset) -> None:
+    page = tab.get("/admin/annotation/campaign/add/")
+    data: dict[str, Any] = {}
+    for bound in page.context["adminform"].form:
+        value = bound.value()
+        if value is not None and value is not False and bound.field.__class__.__name__ != "FileField":
+            data[bound.html_name] = value
+    for formset in (s.formset for s in page.context["inline_admin_formsets"]):
+        for bound in formset.management_form:
+            data[bound.html_name] = bound.value()
+    assert data["grouping"] == "dialogue"
+    named = {"name": "fresh", "title": "Fresh", "datasets": [corpus.pk], "sampling": "simple"}
+    response = tab.post("/admin/annotation/campaign/add/", {**data, **named})
+    assert response.status_code == 302, response.context["errors"]
+    campaign = Campaign.objects.get(name="fresh")
+    guideline = campaign.guidelines.get()
+    assert guideline.version == 1
+    assert "Label what the speaker expresses" in guideline.markdown
+    assert set(campaign.gold_questions.values_list("use", flat=True)) == {"practice"}
+    assert {question.label for question in campaign.gold_questions.all()} <= set(EMOTIONS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any
 
@@ -14,14 +13,13 @@ from annotation.models import (
     Campaign,
     Classifier,
     Dataset,
-    GoldQuestion,
-    Guideline,
     Membership,
     Role,
     System,
     User,
 )
 from annotation.workflow import intake, opening, prelabel
+from annotation.workflow.codebook import give_codebook
 
 PEOPLE = [
     ("admin", "runs everything: the admin, reports", []),
@@ -85,19 +83,7 @@ class Command(BaseCommand):
         )
         campaign.datasets.set(Dataset.objects.filter(name__startswith="demo-"))
         campaign.systems.set(System.objects.filter(is_reference=False, name__startswith="demo-"))
-        paths = demo.paths()
-        Guideline.objects.create(campaign=campaign, version=1, markdown=paths.guidelines.read_text(encoding="utf-8"))
-        for line in paths.gold.read_text(encoding="utf-8").splitlines():
-            question = json.loads(line)
-            GoldQuestion.objects.create(
-                campaign=campaign,
-                use="practice",
-                role=question.get("role", "user"),
-                text=question["text"],
-                context=question.get("context", []),
-                label=question["label"],
-                explanation=question.get("explanation", ""),
-            )
+        give_codebook(campaign)
         return campaign
 
     @transaction.atomic

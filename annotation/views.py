@@ -85,7 +85,7 @@ def campaign_context(campaign: Campaign, *, half_width: float = 0.05) -> dict[st
         "campaign": campaign,
         "state": state,
         "half_width": half_width,
-        "precision": [(one, one.more(half_width)) for one in state.precision],
+        "precision": [(one, one.more(half_width), overview.why_undefined(one)) for one in state.precision],
         "aside": judged_aside(campaign, most=MOST_ASIDE) if state.set_aside else [],
         "reports": campaign.report_runs.filter(finished_at__isnull=False)[:10],
     }

@@ -40,10 +40,11 @@ def test_emotions_and_skip_reasons_have_their_german(german: gettext.GNUTranslat
 
 def test_what_is_named_by_a_word_of_the_program_has_its_german(german: gettext.GNUTranslations) -> None:
     from annotation.models import Campaign
+    from annotation.workflow.overview import REASONS, WIDTH_REASONS
     from annotation.workflow.verification import FITS, FITS_NOT
     from evaluation.precision import TITLES, UNITS
 
     known = german._catalog  # type: ignore[attr-defined]
-    sentences = [str(sentence) for sentence in (*FITS.values(), *FITS_NOT.values())]
+    sentences = [str(sentence) for table in (FITS, FITS_NOT, REASONS, WIDTH_REASONS) for sentence in table.values()]
     words = [*TITLES.values(), *UNITS.values(), *sentences, *(title for _, title in Campaign.STATES)]
     assert [word for word in words if word not in known] == []

@@ -11,6 +11,7 @@ import pandas as pd
 from django.core.cache import cache
 from django.db.models import Count, Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from annotation.models import Campaign, Item, Judgment, Membership, Role, Slot, User
 from annotation.workflow.frames import judgment_rows
@@ -33,11 +34,20 @@ SHOWN = {
     "fleiss_kappa": "Fleiss' κ",
 }
 REASONS = {
-    "no_data": "nobody has labelled anything yet",
-    "no_pairs": "no item has two labels yet",
-    "no_variation": "everybody has used one label only so far",
-    "one_item": "only one item has two labels so far",
+    "no_data": _("nobody has labelled anything yet"),
+    "no_pairs": _("no item has two labels yet"),
+    "no_variation": _("everybody has used one label only so far"),
+    "one_item": _("only one item has two labels so far"),
 }
+WIDTH_REASONS = {
+    "no_data": _("nothing is verified here yet"),
+    "no_pairs": _("no item has two labels yet"),
+    "no_variation": _("what is verified shows no spread yet"),
+    "one_item": _("only one is verified so far"),
+    "one_dialogue": _("all that is verified is of one dialogue"),
+    "unstable": _("too few are verified for an interval"),
+}
+"""Why a width is undefined, by the reason of its estimate; any other means that what it takes is not verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +155,13 @@ def precision_so_far(
     return [*precision_now(campaign, rows, as_of=as_of), *agreed]
 
 
-def _reason(estimate: Estimate) -> str:
+def _reason(estimate: Estimate) -> Any:
     return REASONS.get(estimate.reason or "", "")
+
+
+def why_undefined(one: Precision) -> Any:
+    """Say in words why a width is undefined."""
+    return WIDTH_REASONS.get(one.reason or "", WIDTH_REASONS["no_data"])
 
 
 def annotators_of(campaign: Campaign, rows: pd.DataFrame) -> list[Annotator]:

@@ -39,6 +39,24 @@ def test_a_table_without_the_column_is_refused(db: None, tmp_path: Path) -> None
         call_command("evaluate_classifier", str(table))
 
 
+def test_measuring_a_table_of_several_labels_leaves_the_database_alone(db: None, tmp_path: Path) -> None:
+    table = tmp_path / "published.tsv"
+    table.write_text(
+        "I love it so much!\thappy\na\nI am sad and terrified\tsadness,fear\tb\nWhere is it?\tneutral\tc\n"
+    )
+    figure, out, err = tmp_path / "figures" / "reliability.svg", StringIO(), StringIO()
+    columns = ["--text-column", "1", "--label-column", "2", "--map", "happy=joy", "--figure", str(figure)]
+    call_command("evaluate_classifier", str(table), *columns, stdout=out, stderr=err)
+    assert "rows 2, grouping ekman/1" in out.getvalue()
+    assert "1 rows with several emotions are not in the above; all 3 rows together" in out.getvalue()
+    assert str(figure) in out.getvalue()
+    assert figure.read_text().startswith("<?xml")
+    assert "row 2: no label" in err.getvalue()
+    assert not Classifier.objects.exists()
+    with pytest.raises(CommandError, match="--map takes LABEL=EMOTION"):
+        call_command("evaluate_classifier", str(table), "--map", "happy")
+
+
 def test_training_says_what_it_needs(db: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--goemotions FOLDER or --verified"):
         call_command("train_classifier", "--output", str(tmp_path))

@@ -33,7 +33,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             adapter = options["adapter"]
-            classifier = load_default(adapter=adapter) if adapter else prelabel.current_classifier()[1]
+            classifier = load_default(adapter=adapter) if adapter else prelabel.configured()
             kept: dict[str, list[str]] = defaultdict(list)
             masked: dict[str, list[str]] = defaultdict(list)
             for path in options["files"]:

@@ -7,10 +7,8 @@ taken as independent, which holds for single comments. Labels of whole dialogues
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotation.inference.base import ClassifierError
-from evaluation.emotions import EMOTIONS, GO_EMOTIONS, PALETTE, Grouping, grouping_named
+from evaluation.emotions import EMOTIONS, PALETTE, Grouping, grouping_named
 
 REPLICATES: Final = 1000
 BINS: Final = 15
+THRESHOLD: Final = 0.3
+"""Above it an emotion counts as predicted where a text may have several, as in Demszky et al. (2020)."""
+
 _Z: Final = 1.959963984540054
 
 
@@ -241,7 +241,7 @@ def calibration_error(
 
 
 def multi_label_macro_f1(
-    fine: NDArray[Any], targets: NDArray[Any], *, grouping: str = "ekman", threshold: float = 0.3
+    fine: NDArray[Any], targets: NDArray[Any], *, grouping: str = "ekman", threshold: float = THRESHOLD
 ) -> tuple[float, list[float]]:
     """Give macro-F1 and the seven F1 when every emotion above `threshold` counts as predicted, as in Demszky et al.
 
@@ -258,6 +258,38 @@ def multi_label_macro_f1(
     hits = (predicted & truth).sum(0)
     f1 = 2 * hits / np.maximum(predicted.sum(0) + truth.sum(0), 1)
     return float(f1.mean()), [float(value) for value in f1]
+
+
+def assess_multi_label(
+    coarse: NDArray[Any],
+    targets: NDArray[np.bool_],
+    *,
+    threshold: float = THRESHOLD,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Figure:
+    """Give macro-F1 when a text may have several emotions, with a percentile bootstrap interval over rows.
+
+    Parameters
+    ----------
+    coarse
+        Uncalibrated probabilities of the seven emotions, shape (n, 7); every one above `threshold` is predicted.
+    targets
+        Which emotions were given, shape (n, 7). Emotions neither given nor predicted are left out of the mean.
+    """
+    n = len(targets)
+    if n == 0:
+        return Figure(None, 0, None, "no_data")
+    predicted = coarse > threshold
+    hits, total = (predicted & targets).astype(np.float64), predicted.astype(np.float64) + targets
+    random = np.random.default_rng(seed)
+
+    def macro(weights: NDArray[np.float64]) -> float:
+        f1 = 2 * (weights @ hits) / np.where(weights @ total > 0, weights @ total, np.nan)
+        return float(np.nanmean(f1))
+
+    draws = [macro(np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64)) for _ in range(replicates)]
+    return _with_draws(macro(np.ones(n)), n, np.array(draws), "no_data")
 
 
 def as_table(found: Assessment) -> str:
@@ -305,59 +337,3 @@ def reliability_figure(found: Assessment, path: Path, title: str) -> None:
         axes.legend(loc="upper left", fontsize=7, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path, format="svg", metadata={"Date": None})
-
-
-def read_labelled(
-    path: Path, *, text_column: str, label_column: str, grouping: str | Grouping = "ekman"
-) -> tuple[list[str], NDArray[np.int64], list[str]]:
-    """Read texts and their emotions from a CSV, TSV or JSONL file.
-
-    A label may be one of the seven emotions, one of the 28 GoEmotions labels, or a GoEmotions id (0 to 27).
-
-    Returns
-    -------
-    tuple
-        Texts; indices into `EMOTIONS`; and one sentence for every row that was left out and why.
-    """
-    chosen = grouping_named(grouping)
-    known = {fine: emotion for fine, emotion in chosen.emotion_of.items() if fine not in EMOTIONS}
-    known |= {emotion: emotion for emotion in EMOTIONS}
-    known |= {str(index): chosen.emotion_of[fine] for index, fine in enumerate(GO_EMOTIONS)}
-    texts, labels, left_out = [], [], []
-    for number, row in _rows(path, (text_column, label_column)):
-        label = str(row[label_column] if row[label_column] is not None else "").strip().casefold()
-        if label not in known:
-            left_out.append(f"row {number}: {label!r} is no known label")
-            continue
-        texts.append(str(row[text_column] or ""))
-        labels.append(EMOTIONS.index(known[label]))
-    return texts, np.array(labels, dtype=np.int64), left_out
-
-
-def _rows(path: Path, needed: Sequence[str]) -> list[tuple[int, Mapping[str, Any]]]:
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ClassifierError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ClassifierError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        rows: list[tuple[int, Mapping[str, Any]]] = []
-        for number, line in enumerate(content.splitlines(), start=1):
-            if line.strip():
-                try:
-                    rows.append((number, json.loads(line)))
-                except ValueError as error:
-                    raise ClassifierError(f"{path}, line {number}, is not JSON: {error}") from error
-        columns = set(rows[0][1]) if rows else set(needed)
-    else:
-        lines = content.splitlines()
-        tab = path.suffix.lower() in (".tsv", ".tab")
-        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if tab else csv.DictReader(lines)
-        rows = list(enumerate(reader, start=2))
-        columns = set(reader.fieldnames or ())
-    if missing := [column for column in needed if column not in columns]:
-        raise ClassifierError(
-            f"{path} has no column {' and no column '.join(missing)}; it has: {', '.join(sorted(columns)) or 'none'}."
-        )
-    return rows

@@ -48,9 +48,14 @@ def loaded(source: str, revision: str) -> inference.Classifier:
     )
 
 
+def configured() -> inference.Classifier:
+    """The classifier of the settings; the database is left alone."""
+    return loaded(settings.ATTUNE_CLASSIFIER, settings.ATTUNE_CLASSIFIER_REVISION)
+
+
 def current_classifier() -> tuple[Classifier, inference.Classifier]:
     """The classifier of the settings and its row, made on first use. A changed revision is a new row."""
-    instance = loaded(settings.ATTUNE_CLASSIFIER, settings.ATTUNE_CLASSIFIER_REVISION)
+    instance = configured()
     row, created = Classifier.objects.get_or_create(
         name=instance.name,
         revision=instance.revision,

@@ -39,6 +39,24 @@ def test_a_table_without_the_column_is_refused(db: None, tmp_path: Path) -> None
         call_command("evaluate_classifier", str(table))
 
 
+def test_measuring_a_table_of_several_labels_leaves_the_database_alone(db: None, tmp_path: Path) -> None:
+    table = tmp_path / "published.tsv"
+    table.write_text(
+        "I love it so much!\thappy\na\nI am sad and terrified\tsadness,fear\tb\nWhere is it?\tneutral\tc\n"
+    )
+    figure, out, err = tmp_path / "figures" / "reliability.svg", StringIO(), StringIO()
+    columns = ["--text-column", "1", "--label-column", "2", "--map", "happy=joy", "--figure", str(figure)]
+    call_command("evaluate_classifier", str(table), *columns, stdout=out, stderr=err)
+    assert "rows 2, grouping ekman/1" in out.getvalue()
+    assert "1 rows with several emotions are not in the above; all 3 rows together" in out.getvalue()
+    assert str(figure) in out.getvalue()
+    assert figure.read_text().startswith("<?xml")
+    assert "row 2: no label" in err.getvalue()
+    assert not Classifier.objects.exists()
+    with pytest.raises(CommandError, match="--map takes LABEL=EMOTION"):
+        call_command("evaluate_classifier", str(table), "--map", "happy")
+
+
 def test_training_says_what_it_needs(db: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--goemotions FOLDER or --verified"):
         call_command("train_classifier", "--output", str(tmp_path))
@@ -116,3 +134,41 @@ def test_stored_predictions_never_come_from_a_classifier_that_saw_the_dialogue(
         fold = fold_of_dialogues(row, [response.turn.dialogue_id])
         assert fold is not None
         assert Prediction.objects.filter(classifier=row, text=response.text, fold=int(fold[0])).exists()
+
+
+DEMO = [str(Path(__file__).resolve().parents[2] / "annotation" / "demo" / "redial_demo.jsonl")]
+
+
+def test_a_corpus_nobody_labelled_is_described(db: None) -> None:
+    out = StringIO()
+    call_command("describe_domain", *DEMO, "--json", stdout=out)
+    found = json.loads(out.getvalue())
+    assert set(found["groups"]) == {"redial users", "redial references"}
+    for facts in found["groups"].values():
+        assert sum(facts["dialogue, kept"].values()) == pytest.approx(1, abs=0.001)
+    assert "least_certain" not in found
+    assert not Classifier.objects.exists(), "the database is left alone"
+
+
+def test_the_least_certain_utterances_are_listed_by_place_and_quoted_only_when_asked(db: None) -> None:
+    def described(*options: str) -> str:
+        out = StringIO()
+        call_command("describe_domain", *DEMO, "--uncertain", "5", *options, stdout=out)
+        return out.getvalue()
+
+    found = json.loads(described("--json", "--texts"))["least_certain"]
+    assert len(found) == 5
+    tops = [one["emotions"][0][1] for one in found]
+    assert tops == sorted(tops)
+    assert all(one["emotions"][0][1] >= one["emotions"][1][1] for one in found)
+    table = described()
+    for one in found:
+        assert f"| redial | {one['dialogue']} | {one['turn']} | {one['role']} |" in table
+        assert one["text"] not in table
+    assert found[0]["text"] in described("--texts")
+
+
+def test_a_file_that_is_no_corpus_is_refused_with_its_name(db: None, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CommandError, match=r"notes\.txt"):
+        call_command("describe_domain", str(tmp_path / "notes.txt"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +22,53 @@ from evaluation.emotions import DEFAULT_GROUPING, EMOTIONS, GROUPINGS
 class Command(BaseCommand):
     help = (
         "Print, for corpus and response files, the share of each predicted emotion under both groupings, titles kept "
-        "and masked, and the least certain utterances. Reads the files only; the database is left alone."
+        "and masked, and where the least certain utterances stand. Reads the files only; the database is left alone."
     )
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("files", nargs="+", type=Path)
         parser.add_argument("--adapter", type=Path, help="an adapter file instead of the classifier of the settings")
-        parser.add_argument("--uncertain", type=int, default=0, help="print this many least certain utterances")
+        parser.add_argument("--uncertain", type=int, default=0, help="list this many least certain utterances")
+        parser.add_argument("--texts", action="store_true", help="with --uncertain: what they say, not only where")
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             adapter = options["adapter"]
-            classifier = load_default(adapter=adapter) if adapter else prelabel.current_classifier()[1]
-            kept: dict[str, list[str]] = defaultdict(list)
-            masked: dict[str, list[str]] = defaultdict(list)
+            classifier = load_default(adapter=adapter) if adapter else prelabel.configured()
+            kept: dict[str, list[Said]] = defaultdict(list)
+            masked: dict[str, list[Said]] = defaultdict(list)
             for path in options["files"]:
                 _read(path, "keep", kept)
                 _read(path, "mask", masked)
         except (ClassifierError, CorpusError) as error:
             raise CommandError(str(error)) from error
-        found = {name: _describe(classifier, texts, masked[name]) for name, texts in kept.items()}
+        found = {name: _describe(classifier, said, masked[name]) for name, said in kept.items()}
+        least = _uncertain(classifier, [said for group in kept.values() for said in group], options["uncertain"])
         if options["json"]:
-            self.stdout.write(json.dumps({"revision": classifier.revision, "groups": found}))
-        else:
-            self.stdout.write(_table(found))
-        if options["uncertain"]:
-            self._uncertain(classifier, kept, options["uncertain"])
-
-    def _uncertain(self, classifier: Classifier, kept: dict[str, list[str]], count: int) -> None:
-        texts = list(dict.fromkeys(text for group in kept.values() for text in group))
-        seven = classifier.emotions(classifier.probabilities(texts))
-        ranked = np.argsort(seven.max(-1), kind="stable")[:count]
-        self.stdout.write(f"\nThe {len(ranked)} least certain distinct texts ({DEFAULT_GROUPING}):")
-        for index in ranked:
-            first, second = seven[index].argsort()[::-1][:2]
-            scores = " ".join(f"{seven[index, code]:.2f} {EMOTIONS[code]:<9}" for code in (first, second))
-            self.stdout.write(f"{scores}{texts[index]}")
+            facts: dict[str, Any] = {"revision": classifier.revision, "groups": found}
+            if least:
+                facts["least_certain"] = [_facts(said, row, options["texts"]) for said, row in least]
+            self.stdout.write(json.dumps(facts))
+            return
+        self.stdout.write(_table(found))
+        if least:
+            self.stdout.write(f"\nThe {len(least)} least certain distinct texts ({DEFAULT_GROUPING}):\n")
+            self.stdout.write(_places(least, texts=options["texts"]))
 
 
-def _read(path: Path, titles: Any, into: dict[str, list[str]]) -> None:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One utterance or response, and where it stands; `turn` counts merged turns of the dialogue from 0."""
+
+    text: str
+    source: str
+    dialogue: str
+    turn: int | None
+    role: str
+
+
+def _read(path: Path, titles: Any, into: dict[str, list[Said]]) -> None:
     corpus = open_corpus(path, titles=titles)
     for row in corpus.rows:
         if isinstance(row, BadRow):
@@ -68,14 +76,46 @@ def _read(path: Path, titles: Any, into: dict[str, list[str]]) -> None:
         if isinstance(row, Dialogue):
             for utterance in row.utterances:
                 who = "users" if utterance.role == "user" else "references"
-                into[f"{corpus.format} {who}"].append(utterance.plain)
+                said = Said(utterance.plain, corpus.format, row.source_id, utterance.position, utterance.role)
+                into[f"{corpus.format} {who}"].append(said)
         else:
-            into[row.system].append(row.plain)
+            into[row.system].append(Said(row.plain, row.system, row.dialogue_id, row.position, "system"))
 
 
-def _describe(classifier: Classifier, kept: list[str], masked: list[str]) -> dict[str, Any]:
-    fine = {"kept": classifier.probabilities(kept), "masked": classifier.probabilities(masked)}
-    with_title = np.array([one != two for one, two in zip(kept, masked, strict=True)], dtype=bool)
+def _uncertain(classifier: Classifier, said: list[Said], count: int) -> list[tuple[Said, Any]]:
+    """Give the distinct texts with the smallest top probability, least certain first; each where it is first said."""
+    first: dict[str, Said] = {}
+    for one in said:
+        first.setdefault(one.text, one)
+    if not count or not first:
+        return []
+    seven = classifier.emotions(classifier.probabilities(list(first)))
+    distinct = list(first.values())
+    return [(distinct[index], seven[index]) for index in np.argsort(seven.max(-1), kind="stable")[:count]]
+
+
+def _facts(said: Said, row: Any, texts: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"source": said.source, "dialogue": said.dialogue, "turn": said.turn, "role": said.role}
+    found["emotions"] = [[EMOTIONS[code], round(float(row[code]), 4)] for code in row.argsort()[::-1][:2]]
+    return found | ({"text": said.text} if texts else {})
+
+
+def _places(least: list[tuple[Said, Any]], *, texts: bool) -> str:
+    columns = ["source", "dialogue", "turn", "role", "first", "second", *(["text"] if texts else [])]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for said, row in least:
+        turn = "" if said.turn is None else str(said.turn)
+        cells = [said.source, said.dialogue, turn, said.role]
+        cells += [f"{EMOTIONS[code]} {row[code]:.2f}" for code in row.argsort()[::-1][:2]]
+        cells += [said.text.replace("|", "\\|")] if texts else []
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _describe(classifier: Classifier, kept: list[Said], masked: list[Said]) -> dict[str, Any]:
+    texts = {"kept": [said.text for said in kept], "masked": [said.text for said in masked]}
+    fine = {titles: classifier.probabilities(those) for titles, those in texts.items()}
+    with_title = np.array([one != two for one, two in zip(*texts.values(), strict=True)], dtype=bool)
     found: dict[str, Any] = {"n": len(kept), "with_title": int(with_title.sum())}
     for grouping in GROUPINGS:
         labels = {titles: classifier.emotions(rows, grouping).argmax(-1) for titles, rows in fine.items()}

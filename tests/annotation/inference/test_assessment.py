@@ -14,15 +14,14 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from annotation.inference.assessment import (
     as_table,
     assess,
+    assess_multi_label,
     calibration_error,
     multi_label_macro_f1,
-    read_labelled,
     reliability_figure,
     temperature_fitted,
     wilson,
 )
-from annotation.inference.base import ClassifierError
-from evaluation.emotions import EMOTIONS, GO_EMOTIONS
+from evaluation.emotions import GO_EMOTIONS
 
 
 def sure(labels: list[int], confidence: float = 0.9) -> np.ndarray:
@@ -109,37 +108,12 @@ def test_the_figure_is_the_same_bytes_twice_and_well_formed(tmp_path: Path) -> N
     assert ET.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
 
 
-def test_labelled_tables_are_read_in_three_formats(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text('text,label\n"one, two",joy\nthree,Curiosity\nfour,14\nfive,bliss\n')
-    (tmp_path / "a.tsv").write_text('text\tlabel\n"one\tjoy\n')
-    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": "fear"}\n\n{"text": "two", "label": 27}\n')
-
-    def read(name: str, grouping: str = "ekman") -> tuple[list[str], list[str], list[str]]:
-        texts, labels, left_out = read_labelled(
-            tmp_path / name, text_column="text", label_column="label", grouping=grouping
-        )
-        return texts, [EMOTIONS[i] for i in labels], left_out
-
-    texts, labels, left_out = read("a.csv")
-    assert texts == ["one, two", "three", "four"]
-    assert labels == ["joy", "surprise", "fear"]
-    assert left_out == ["row 5: 'bliss' is no known label"]
-    assert read("a.csv", "dialogue")[1] == ["joy", "neutral", "fear"]
-    assert read("a.tsv")[0] == ['"one']
-    assert read("a.jsonl")[1] == ["fear", "neutral"]
-
-
-def test_a_table_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    with pytest.raises(ClassifierError, match="cannot be read"):
-        read_labelled(path, text_column="text", label_column="label")
-    path.write_text("words,label\nx,joy\n")
-    with pytest.raises(ClassifierError, match=r"no column text.*label, words"):
-        read_labelled(path, text_column="text", label_column="label")
-    path.write_bytes(b"text,label\n\xff\xfe,joy\n")
-    with pytest.raises(ClassifierError, match="UTF-8"):
-        read_labelled(path, text_column="text", label_column="label")
-    bad = tmp_path / "a.jsonl"
-    bad.write_text("{\n")
-    with pytest.raises(ClassifierError, match="line 1"):
-        read_labelled(bad, text_column="text", label_column="label")
+def test_multi_label_macro_f1_has_an_interval_and_leaves_out_what_never_occurs() -> None:
+    coarse = np.array([[0.6, 0.4, 0, 0, 0, 0, 0], [0.9, 0.1, 0, 0, 0, 0, 0], [0.1, 0.9, 0, 0, 0, 0, 0]])
+    targets = np.array([[1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]], dtype=bool)
+    found = assess_multi_label(coarse, targets, replicates=200)
+    # joy: 2 predicted, 3 given, 2 hits: 4/5. sadness: 2 predicted, 1 given, 1 hit: 2/3. No other occurs.
+    assert found.value == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1]
+    assert assess_multi_label(coarse[:0], targets[:0]).reason == "no_data"

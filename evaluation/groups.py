@@ -169,7 +169,9 @@ class GroupData:
 
 
 def split_groups(turns: pd.DataFrame, options: MetricOptions) -> list[GroupData]:
-    """Check a `turns` table and split it by data set and system, in order of first appearance, the reference last.
+    """Check a `turns` table and split it by data set and system, in order of first appearance.
+
+    The human reference comes after the systems of its data set, beside which it is read.
 
     Raises
     ------
@@ -190,10 +192,12 @@ def split_groups(turns: pd.DataFrame, options: MetricOptions) -> list[GroupData]
         part = table[(datasets == dataset).to_numpy()]
         codes, names = cluster_codes(part["dialogue"])
         systems = part["system"].astype(str).to_numpy()
+        own = []
         for system in pd.unique(systems):
             rows = systems == system
-            groups.append(_group(str(dataset), str(system), part[rows], codes[rows], len(names)))
-    return sorted(groups, key=lambda group: group.is_reference)
+            own.append(_group(str(dataset), str(system), part[rows], codes[rows], len(names)))
+        groups += sorted(own, key=lambda group: group.is_reference)
+    return groups
 
 
 def _group(dataset: str, system: str, part: pd.DataFrame, dialogues: NDArray[np.int64], size: int) -> GroupData:

@@ -143,8 +143,8 @@ def _agreement_row(words: str, found: Agreement) -> dict[str, Cell]:
         "annotators": _fact(found, "n_annotators"),
     }
     row |= {key: found.coefficients.get(key) for key, _ in COEFFICIENTS}
-    bands = found.bands.get("krippendorff_alpha", {})
-    row["band"] = "; ".join(f"{value} ({name})" for name, value in sorted(bands.items())) or None
+    band = found.bands.get("krippendorff_alpha")
+    row["band"] = f"{band['band']} ({band['scale']})" if band else None
     return row
 
 

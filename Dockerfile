@@ -32,4 +32,4 @@ USER attune
 VOLUME /data
 EXPOSE 8000
 ENTRYPOINT ["tini", "--"]
-CMD ["gunicorn", "config.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "8", "--timeout", "60", "--keep-alive", "150", "--access-logfile", "-"]
+CMD ["gunicorn", "config.wsgi", "--config", "python:config.gunicorn", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "8", "--timeout", "60", "--keep-alive", "150", "--access-logfile", "-"]

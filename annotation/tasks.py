@@ -71,7 +71,10 @@ def _run_whole(job_id: str, worker: str) -> None:
 
 
 class Ending:
-    """Turn the end of a step into the end of its row: cancelled, taken over, or failed with a sentence."""
+    """Turn the end of a step into the end of its row: cancelled, taken over, or failed with a sentence.
+
+    When the database went away under the step its row stays as it is, for whoever takes it over.
+    """
 
     def __init__(self, job: Job, worker: str) -> None:
         self.job, self.worker = job, worker
@@ -86,6 +89,8 @@ class Ending:
             jobs.finish(self.job, worker=self.worker, state=Job.CANCELLED, message="cancelled")
         elif isinstance(error, jobs.LeaseLost):
             log.warning("lease_lost")
+        elif isinstance(error, Exception) and jobs.database_away(error):
+            log.warning("database_away", error=str(error))
         elif isinstance(error, Exception):
             log.error("job_failed", error=str(error), trace="".join(traceback.format_exception(error)))
             sentence = str(error) or type(error).__name__
@@ -133,6 +138,9 @@ def _work_on(job: Job, chunk: Chunk, worker: str, work: Callable[..., int]) -> b
         except jobs.LeaseLost:
             return False
         except Exception as error:
+            if jobs.database_away(error):
+                log.warning("database_away", chunk=chunk.number, error=str(error))
+                return False
             log.error("chunk_failed", chunk=chunk.number, trace="".join(traceback.format_exception(error)))
             jobs.give_chunk_back(chunk, worker=worker)
             if chunk.attempts >= jobs.MAX_ATTEMPTS:

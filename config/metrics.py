@@ -1,11 +1,17 @@
-"""What operators watch beside requests: jobs, the queue, judgments. Read from the database when /metrics is asked."""
+"""What operators watch: requests, over all processes of a server; jobs, the queue, judgments, from the tables."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
+from django.utils.crypto import constant_time_compare
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 
 class Figures(Collector):
@@ -48,7 +54,14 @@ class Figures(Collector):
         yield GaugeMetricFamily("attune_leases", "Items in the hands of annotators.", value=leased)
 
 
-def register() -> None:
-    """Add the figures to what django-prometheus shows, once per process."""
-    if not any(isinstance(collector, Figures) for collector in list(REGISTRY._collector_to_names)):
-        REGISTRY.register(Figures())
+def figures(request: HttpRequest) -> HttpResponse:
+    """Show /metrics to whoever has the operator's token, and to nobody when none is set."""
+    token = settings.ATTUNE_METRICS_TOKEN
+    if not token or not constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}"):
+        return HttpResponseForbidden("Set ATTUNE_METRICS_TOKEN and send it as a bearer token.\n")
+    requests, tables = REGISTRY, CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # config/gunicorn.py
+        requests = CollectorRegistry()
+        MultiProcessCollector(requests)
+    tables.register(Figures())
+    return HttpResponse(generate_latest(requests) + generate_latest(tables), content_type=CONTENT_TYPE_LATEST)

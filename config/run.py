@@ -69,6 +69,7 @@ def commands(host: str, port: int) -> dict[str, list[str]]:
     return {
         "web": [
             *(sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{port}"),
+            *("--config", "python:config.gunicorn"),
             *("--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "60"),
             *("--preload", "--no-control-socket", "--log-level", "warning"),
         ],

@@ -84,7 +84,6 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "config.middleware.AdminPolicy",
-    "config.middleware.GuardedMetrics",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -130,8 +129,12 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
     }
 else:
-    database["CONN_MAX_AGE"] = 0
-    database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": env.int("ATTUNE_DATABASE_POOL", default=8)}}
+    # A connection is looked at before it is handed out: after a restart of the database those in the pool are dead.
+    database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    # While the database is away a request waits ten seconds and says so; the pool's attempts to connect may not pause
+    # for longer either, or an outage of an hour would be one of two.
+    pool_size = env.int("ATTUNE_DATABASE_POOL", default=8)
+    database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 10, "reconnect_timeout": 10}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # People -----------------------------------------------------------------------------------------------------------
@@ -266,6 +269,8 @@ if env.str("ATTUNE_S3_BUCKET", default=""):
         "OPTIONS": {  # type: ignore[dict-item]
             "bucket_name": env.str("ATTUNE_S3_BUCKET"),
             "endpoint_url": env.str("ATTUNE_S3_ENDPOINT", default=None),
+            # A server of one's own has one name, not one for each bucket.
+            "addressing_style": "path" if env.str("ATTUNE_S3_ENDPOINT", default="") else None,
         },
     }
 FILE_UPLOAD_PERMISSIONS = 0o600
@@ -329,29 +334,36 @@ USE_TZ = True
 
 ATTUNE_METRICS_TOKEN = env.str("ATTUNE_METRICS_TOKEN", default="")
 LOG_FORMAT = env.str("ATTUNE_LOG_FORMAT", default="json" if PRODUCTION else "console")
+# What every line has, whether the product or a library wrote it: the ids of its request and job, where, how bad, when.
+LOGGED = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+]
 structlog.configure(
     processors=[
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.filter_by_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
+        *LOGGED,
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],
     logger_factory=structlog.stdlib.LoggerFactory(),
     cache_logger_on_first_use=True,
 )
+
+
+def log_formatter(renderer: Any) -> dict[str, Any]:
+    return {"()": structlog.stdlib.ProcessorFormatter, "processor": renderer, "foreign_pre_chain": LOGGED}
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "console": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "processor": structlog.dev.ConsoleRenderer(colors=False),
-        },
-        "json": {"()": structlog.stdlib.ProcessorFormatter, "processor": structlog.processors.JSONRenderer()},
+        "console": log_formatter(structlog.dev.ConsoleRenderer(colors=False)),
+        "json": log_formatter(structlog.processors.JSONRenderer()),
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "stream": sys.stderr}},
     "root": {"handlers": ["stderr"], "level": env.str("ATTUNE_LOG_LEVEL", default="WARNING")},

@@ -3,13 +3,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from config import metrics
-
-metrics.register()
+from config.metrics import figures
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("account/", include("allauth.urls")),
-    path("", include("django_prometheus.urls")),
+    path("metrics", figures, name="metrics"),
     path("", include("annotation.urls")),
 ]

@@ -139,9 +139,10 @@ def _values(row: models.Model) -> list[Any]:
 
 
 def _stored_files(folder: str = "") -> Iterator[str]:
-    if not default_storage.exists(folder or "."):
+    try:
+        folders, names = default_storage.listdir(folder)
+    except FileNotFoundError:  # nothing has been stored yet; a bucket says so by an empty list
         return
-    folders, names = default_storage.listdir(folder)
     yield from (f"{folder}/{name}" if folder else name for name in names)
     for inner in folders:
         yield from _stored_files(f"{folder}/{inner}" if folder else inner)

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.utils import timezone
 
@@ -36,6 +36,17 @@ class Cancelled(Exception):  # noqa: N818 - a request, no error
 
 class LeaseLost(Exception):  # noqa: N818 - a fact, no error
     """Someone else holds the job now; whatever this worker still does must not be recorded."""
+
+
+def database_away(error: Exception) -> bool:
+    """Whether an error means that the connection is gone, and not that the work cannot be done.
+
+    The row cannot be written then, and need not be: its lease lapses, and the work is taken over.
+    """
+    if not isinstance(error, OperationalError | InterfaceError) or connection.is_usable():
+        return False
+    connection.close()
+    return True
 
 
 def worker_name() -> str:
@@ -118,15 +129,21 @@ def finish(
 
 @contextmanager
 def kept_alive(renew: Callable[[], bool]) -> Iterator[threading.Event]:
-    """Renew a lease from a thread until the block ends; the event is set when the lease turned out to be lost."""
+    """Renew a lease from a thread until the block ends; the event is set when the lease turned out to be lost.
+
+    While the database is away the lease is not lost: the thread asks again until someone else has taken the work over.
+    """
     stop, lost = threading.Event(), threading.Event()
 
     def beat() -> None:
         try:
             while not stop.wait(settings.ATTUNE_JOB_LEASE_SECONDS / 3):
-                if not renew():
-                    lost.set()
-                    return
+                try:
+                    if not renew():
+                        lost.set()
+                        return
+                except (OperationalError, InterfaceError):
+                    connection.close()
         finally:
             connection.close()
 

@@ -245,6 +245,26 @@ def test_an_answer_whose_receipt_was_lost_is_stored_once(visit: Visit, campaign:
     assert labels_of(ada) == ["joy"]
 
 
+def test_over_a_slow_network_the_outbox_drains_once(visit: Visit, campaign: Campaign, ada: User) -> None:
+    """Three seconds to the server and back, a few kilobytes a second: answering goes on, and each answer goes once."""
+    page = visit(ada, f"/campaigns/{campaign.name}/verify/", viewport=WIDE)
+    page.wait_for_selector("[data-slot]")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/judgments/") else None)
+    network = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 3000, "downloadThroughput": 8000, "uploadThroughput": 2000}
+    network.send("Network.enable")
+    network.send("Network.emulateNetworkConditions", slow)
+    for key in "123":
+        press(page, key)
+    expect(page.locator("[data-status='idle'][data-pending='0']")).to_be_attached(timeout=60_000)
+    fast = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    network.send("Network.emulateNetworkConditions", fast)
+    saved(page)
+    assert labels_of(ada) == ["joy", "sadness", "anger"]
+    assert 1 <= len(asked) <= 3
+
+
 def test_two_tabs_hold_different_items_and_lose_none(visit: Visit, campaign: Campaign, ada: User) -> None:
     one = visit(ada, f"/campaigns/{campaign.name}/verify/", viewport=WIDE)
     one.wait_for_selector("[data-slot]")

@@ -12,9 +12,11 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -91,6 +93,7 @@ class Server:
             **settings,
         }
         self.log = folder / "web.log"
+        self.proxy = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.others: list[subprocess.Popen[bytes]] = []
         self.run(*container_command("migrate"), "-v0")
@@ -140,6 +143,11 @@ class Server:
             kill_group(process)
 
 
+# The proxy of a test signs its certificate itself.
+UNVERIFIED = ssl.create_default_context()
+UNVERIFIED.check_hostname, UNVERIFIED.verify_mode = False, ssl.CERT_NONE
+
+
 class Reply:
     def __init__(self, status: int, headers: Any, body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -154,29 +162,29 @@ class Reply:
 
 
 class Browser:
-    """A browser behind the proxy: HTTPS as the proxy tells it, cookies kept."""
+    """A browser that keeps cookies: of a real proxy at `origin`, else without one, saying itself what a proxy says."""
 
-    def __init__(self, server: Server, *, port: int | None = None, timeout: float = 60) -> None:
-        self.port, self.timeout = port or server.port, timeout
+    def __init__(self, server: Server, *, origin: str = "", timeout: float = 60) -> None:
+        self.port, self.origin, self.timeout = server.port, origin, timeout
         self.cookies: dict[str, str] = {}
 
     def headers(self, **headers: str) -> dict[str, str]:
+        behind = {"Host": "attune.example", "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"}
         return {
-            "Host": "attune.example",
-            "X-Forwarded-Proto": "https",
-            "X-Forwarded-For": "203.0.113.7",
-            "Origin": "https://attune.example",
-            "Referer": "https://attune.example/",
+            **({} if self.origin else behind),
+            "Origin": self.origin or "https://attune.example",
+            "Referer": f"{self.origin or 'https://attune.example'}/",
             "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
             "X-CSRFToken": self.cookies.get("csrftoken", self.cookies.get("__Secure-csrftoken", "")),
             **{name.replace("_", "-"): value for name, value in headers.items()},
         }
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, method=method)
+        place = self.origin or f"http://127.0.0.1:{self.port}"
+        request = urllib.request.Request(f"{place}{path}", data=body, method=method)
         for name, value in self.headers(**headers).items():
             request.add_header(name, value)
-        opener = urllib.request.build_opener(NoRedirect)
+        opener = urllib.request.build_opener(NoRedirect, urllib.request.HTTPSHandler(context=UNVERIFIED))
         try:
             with opener.open(request, timeout=self.timeout) as answer:
                 reply = Reply(answer.status, answer.headers, answer.read())
@@ -311,3 +319,70 @@ class Redis:
 
     def kill(self) -> None:
         kill_group(self.process)
+
+
+class Link:
+    """A network between a client and the web server: slow, and held up or cut where a test says so.
+
+    `hold_after` bytes of the client's are let through, then the rest waits for `released`; with `cut` the connection is
+    dropped at that point instead. `lose_reply` drops it when the server begins to answer.
+    """
+
+    def __init__(
+        self, port: int, *, rate: int = 0, hold_after: int | None = None, cut: bool = False, lose_reply: bool = False
+    ) -> None:
+        self.target, self.rate, self.hold_after, self.cut, self.lose_reply = port, rate, hold_after, cut, lose_reply
+        self.released, self.held = threading.Event(), threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target), timeout=120)
+                for work in ((self._up, client, server), (self._down, server, client)):
+                    threading.Thread(target=work[0], args=work[1:], daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        sent = 0
+        with contextlib.suppress(OSError):
+            while piece := client.recv(self._piece(sent)):
+                server.sendall(piece)
+                sent += len(piece)
+                self._pace(piece)
+                if sent == self.hold_after:
+                    self.held.set()
+                    if self.cut:
+                        break
+                    self.released.wait(timeout=300)
+            self._end(server, client)
+
+    def _down(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := server.recv(self._piece(0)):
+                if self.lose_reply:
+                    break
+                client.sendall(piece)
+                self._pace(piece)
+            self._end(client, server)
+
+    def _piece(self, sent: int) -> int:
+        size = max(1, self.rate // 10) if self.rate else 65536
+        return min(size, self.hold_after - sent) if self.hold_after and sent < self.hold_after else size
+
+    def _pace(self, piece: bytes) -> None:
+        if self.rate:
+            time.sleep(len(piece) / self.rate)
+
+    @staticmethod
+    def _end(*ends: socket.socket) -> None:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        self.released.set()
+        self.listener.close()

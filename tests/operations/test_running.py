@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,12 +67,37 @@ def test_figures_are_for_the_operator_and_tell_of_jobs_queues_answers_and_latenc
     assert float(re.search(r"^attune_queue_depth (\S+)", figures.text, re.MULTILINE).group(1)) == 0  # type: ignore[union-attr]
 
 
+def test_request_figures_are_those_of_every_process_living_or_dead(server: Server) -> None:
+    def counted() -> float:
+        text = Browser(server).get("/metrics", Authorization=f"Bearer {TOKEN}").text
+        name = r"^django_http_requests_total_by_view_transport_method_total\{([^}]*)\} (\S+)"
+        return sum(float(n) for labels, n in re.findall(name, text, re.MULTILINE) if 'view="live"' in labels)
+
+    before = counted()
+    crowd = [threading.Thread(target=Browser(server).get, args=("/health/live",)) for _ in range(60)]
+    for one in crowd:
+        one.start()
+    for one in crowd:
+        one.join(timeout=120)
+    # Whichever process answers, it says the same.
+    assert [counted() for _ in range(12)] == [before + 60] * 12
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{children[0]}").exists(), "the process does not end")
+    assert counted() >= before + 60
+
+
 def test_the_log_is_json_with_request_ids_and_without_secrets(server: Server) -> None:
     Browser(server).sign_in().get("/me/")
     lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
     requests = [line for line in lines if line.get("event") == "request_finished"]
     assert requests
     assert all(line["request_id"] and line["timestamp"] for line in requests)
+    # The libraries' lines too.
+    Browser(server).get("/nowhere")
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    assert all(line["timestamp"] and line["level"] and line["logger"] for line in lines)
     text = server.log.read_text()
     for secret in (PASSWORD, server.env["ATTUNE_SECRET_KEY"], TOKEN):
         assert secret not in text

@@ -298,23 +298,37 @@ item = make("Item", campaign=campaign, kind="gold", gold=gold, position=0)
 slot = make("Slot", item=item, campaign=campaign, task="verify", position=0, number=1, state="done", annotator=vera)
 make("Judgment", id=uuid.uuid4(), item=item, slot=slot, annotator=vera, action="label", label="joy")
 make("Job", kind="report", state="done")
+Judgment = old.get_model("annotation", "Judgment")
+for start in range(0, %d, 2000):
+    Judgment.objects.bulk_create([
+        Judgment(id=uuid.uuid5(uuid.NAMESPACE_OID, str(start + n)), item=item, annotator=vera, action="label",
+                 label="anger", comment=f"{start + n}", set_aside=True) for n in range(2000)])
 """
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("first", ["0001"])
-def test_data_of_an_old_schema_survives_every_migration(first: str, tmp_path: Path) -> None:
-    """The harness of upgrades: rows are written under an old migration and read under the last.
+def test_data_of_an_old_schema_survives_every_migration_a_backup_and_a_restore(
+    first: str, count: int, database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The rehearsal of an upgrade: rows are written under an old migration and read under the last.
 
     Nothing has been released yet, so the only old schema is the first; each release adds its last migration above.
     """
-    place = Place(tmp_path)
+    address = request.getfixturevalue("postgres")() if database == "postgresql" else ""
+    place = Place(tmp_path / "old", address)
     place.manage("migrate", "-v0", "annotation", first)
-    place.shell(FIRST % first)
+    place.shell(FIRST % (first, count))
     place.migrated()
     found = place.shell(
         "from annotation.models import Campaign, Judgment, Membership, User;"
         "print(User.objects.get().username, Campaign.objects.get().title, Membership.objects.get().role,"
-        " Judgment.objects.get().label)"
+        " Judgment.objects.get(set_aside=False).label, Judgment.objects.filter(label='anger').count())"
     ).split()
-    assert found == ["vera", "Kept", "annotator", "joy"]
+    assert found == ["vera", "Kept", "annotator", "joy", str(count)]
     assert "No migrations to apply" in place.manage("migrate")
+    place.manage("backup", str(tmp_path / "upgraded.zip"))
+    again = Place(tmp_path / "new").migrated()
+    again.manage("restore", str(tmp_path / "upgraded.zip"))
+    assert again.content() == place.content()

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -553,6 +553,26 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(world: Corpus, monkeypa
     run.refresh_from_db()
     assert run.finished_at is None
     assert stored(run) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_fills_up_in_the_midst_of_a_bundle_holds_nothing_of_it_and_the_next_run_is_whole(
+    world: Corpus, small_disk: Callable[[int], Path], settings: Any
+) -> None:
+    settings.MEDIA_ROOT = str(small_disk(16))
+    filler = Path(settings.MEDIA_ROOT) / "filler"
+    room = shutil.disk_usage(settings.MEDIA_ROOT).free
+    filler.write_bytes(b"x" * (room - (200 << 10)))  # some files of the bundle fit, the bundle does not
+    run = reporting.create_run(campaign=world.campaign, parameters=QUICK)
+    with pytest.raises(reporting.ReportError, match=r"no space left.*Free some space"):
+        reporting.finish_run(run)
+    run.refresh_from_db()
+    assert run.finished_at is None
+    assert [path for path in Path(settings.MEDIA_ROOT).rglob("*") if path.is_file()] == [filler]
+    filler.unlink()
+    done = reporting.finish_run(run)
+    assert done.finished_at
+    assert reporting.manifest(done)["files"]
 
 
 @pytest.mark.usefixtures("quick")

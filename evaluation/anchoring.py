@@ -282,7 +282,7 @@ def _logit(agrees: Floats, shown: Ints, raters: Ints, clusters: Ints | None, con
         warnings.simplefilter("ignore")
         try:
             fit = Logit(agrees[rows], design).fit(disp=False, maxiter=100, **options)
-        except (np.linalg.LinAlgError, ValueError):
+        except (np.linalg.LinAlgError, ValueError, ZeroDivisionError):  # the last where nothing is left to spread
             return undefined("no_convergence", n=n)
     value, se = float(fit.params[0]), float(fit.bse[0])
     if not fit.mle_retvals["converged"] or not np.isfinite([value, se]).all() or abs(value) > 15:

@@ -163,7 +163,7 @@ def _standard_error(residuals: Floats, design: Design, target: Target) -> tuple[
         variance = count / (count - 1) * float(sums @ sums)
         return math.sqrt(variance) / total, count - 1, "cluster-linearised"
     pooled, freedom, singles = 0.0, 0, []
-    for h in range(int(design.strata.max()) + 1):
+    for h in np.unique(design.strata):  # those of them that are here: a domain may lack some
         rows = design.strata == h
         centred = residuals[rows] - residuals[rows].mean()
         _, place = np.unique(design.dialogues[rows], return_inverse=True)

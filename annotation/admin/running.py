@@ -42,7 +42,8 @@ class JobAdmin(RecordAdmin):
     readonly_fields = fields
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return bool(request.user.is_superuser)
+        # Django shows list actions only to who may change; every field is read-only.
+        return bool(request.user.is_superuser) and obj is None
 
     def get_urls(self) -> list[URLPattern]:
         own = [path("launch/<slug:kind>/", self.admin_site.admin_view(launch_view), name="annotation_job_launch")]

@@ -181,11 +181,13 @@ def split_groups(turns: pd.DataFrame, options: MetricOptions) -> list[GroupData]
     table = check_turns(turns)
     if options.turn == "last" and len(table):
         complete = table["user_label"].notna() & table["response_label"].notna()
-        table = table[complete]
         number = pd.to_numeric(table["turn"], errors="coerce")
-        keys = [table["dataset"].fillna(""), table["dialogue"], table["system"]]
-        newest = number.groupby(keys, sort=False, observed=True).transform("max")
-        table = table[(number == newest) | number.isna()].reset_index(drop=True)
+        dataset, dialogue, system = table["dataset"].fillna(""), table["dialogue"], table["system"]
+        by_dialogue = number.where(complete).groupby([dataset, dialogue, system], sort=False, observed=True)
+        last = complete & ((number == by_dialogue.transform("max")) | number.isna())
+        # A system without any complete turn is not left out: its numbers are undefined, and say so.
+        bare = ~complete.groupby([dataset, system], sort=False, observed=True).transform("any")
+        table = table[last | bare].reset_index(drop=True)
     datasets = table["dataset"].fillna("").astype(str)
     groups: list[GroupData] = []
     for dataset in pd.unique(datasets):

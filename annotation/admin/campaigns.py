@@ -30,7 +30,7 @@ from annotation.models import (
     Slot,
     User,
 )
-from annotation.workflow import jobs, steering
+from annotation.workflow import jobs, opening, steering
 from annotation.workflow.accounts import record
 
 
@@ -144,6 +144,12 @@ class CampaignAdmin(AuditedAdmin):
         if not change:
             cast(Campaign, obj).created_by = cast(User, request.user)
         super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if form.instance.opened_at is not None:
+            # Gold questions that were added while the campaign runs are mixed in from now on.
+            opening.write_gold_items(form.instance)
 
     @admin.display(description="verified")
     def verified(self, campaign: Campaign) -> str:

@@ -75,7 +75,7 @@ class CampaignAdmin(AuditedAdmin):
     inlines = [GuidelineInline, MembershipInline, GoldInline]
     actions = ["report"]
     actions_detail = ["plan", "open", "pause", "close", "report_this", "learn"]
-    readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done"]
+    readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done", "looks"]
     fieldsets = [
         (None, {"fields": ["name", "title", "state", "datasets", "systems", "classifier", "grouping"]}),
         (
@@ -115,7 +115,7 @@ class CampaignAdmin(AuditedAdmin):
         (
             "Progress",
             {
-                "fields": ["opened_at", "verify_total", "verify_done", "rate_total", "rate_done"],
+                "fields": ["opened_at", "verify_total", "verify_done", "rate_total", "rate_done", "looks"],
                 "classes": ["collapse"],
             },
         ),

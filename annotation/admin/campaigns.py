@@ -30,7 +30,7 @@ from annotation.models import (
     Slot,
     User,
 )
-from annotation.workflow import jobs, steering
+from annotation.workflow import jobs, opening, steering
 from annotation.workflow.accounts import record
 from annotation.workflow.codebook import give_codebook
 
@@ -75,7 +75,7 @@ class CampaignAdmin(AuditedAdmin):
     inlines = [GuidelineInline, MembershipInline, GoldInline]
     actions = ["report"]
     actions_detail = ["plan", "open", "pause", "close", "report_this", "learn"]
-    readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done"]
+    readonly_fields = ["state", "opened_at", "verify_total", "verify_done", "rate_total", "rate_done", "looks"]
     fieldsets = [
         (None, {"fields": ["name", "title", "state", "datasets", "systems", "classifier", "grouping"]}),
         (
@@ -115,7 +115,7 @@ class CampaignAdmin(AuditedAdmin):
         (
             "Progress",
             {
-                "fields": ["opened_at", "verify_total", "verify_done", "rate_total", "rate_done"],
+                "fields": ["opened_at", "verify_total", "verify_done", "rate_total", "rate_done", "looks"],
                 "classes": ["collapse"],
             },
         ),
@@ -149,6 +149,9 @@ class CampaignAdmin(AuditedAdmin):
         super().save_related(request, form, formsets, change)
         if not change:
             give_codebook(form.instance)
+        if form.instance.opened_at is not None:
+            # Gold questions that were added while the campaign runs are mixed in from now on.
+            opening.write_gold_items(form.instance)
 
     @admin.display(description="verified")
     def verified(self, campaign: Campaign) -> str:

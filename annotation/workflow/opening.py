@@ -286,8 +286,8 @@ def _check_listed(frame: pd.DataFrame, listed: Sequence[int]) -> None:
     named += [f"turn id {pk}" for pk in outside[:NAMED] if pk not in found]
     more = f" and {len(outside) - NAMED} more" if len(outside) > NAMED else ""
     raise OpeningError(
-        f"{len(outside)} listed turns cannot be drawn, because they are not in the campaign's data or a chosen system "
-        f"has no usable response there: {', '.join(named)}{more}."
+        f"{len(outside)} listed turns are not in the frame (not in the campaign's data, or without a usable response "
+        f"of a chosen system): {', '.join(named)}{more}."
     )
 
 

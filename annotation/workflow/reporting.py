@@ -185,6 +185,8 @@ def finish_run(run: ReportRun, *, progress: Progress | None = None, folder: Path
     """Build the bundle of a run that has none."""
     if run.finished_at is not None:
         return run
+    if run.campaign is not None:
+        count_look(run.campaign)
     with tempfile.TemporaryDirectory(prefix="attune-report-") as scratch:
         bundle = Path(scratch) / "report"
         try:
@@ -206,8 +208,6 @@ def finish_run(run: ReportRun, *, progress: Progress | None = None, folder: Path
     if not done:
         # Another worker finished this run first; its bundle is the one that is shown.
         bundles.remove(stored)
-    if run.campaign is not None:
-        count_look(run.campaign)
     run.refresh_from_db()
     return run
 
@@ -410,7 +410,7 @@ def _about_campaign(campaign: Campaign) -> dict[str, Any]:
         "state": campaign.state,
         "mode": campaign.mode,
         "hidden_share": campaign.hidden_share if campaign.mode == Campaign.ASSISTED else None,
-        "design": campaign.design,
+        "design": _about_design(campaign.design or {}),
         "seed": campaign.seed,
         "verify_overlap": campaign.verify_overlap,
         "rate_overlap": campaign.rate_overlap,
@@ -418,8 +418,17 @@ def _about_campaign(campaign: Campaign) -> dict[str, Any]:
         "separate_raters": campaign.separate_raters,
         "scales": campaign.scales,
         "sampled_turns": campaign.sampled_turns.count(),
+        "looks": campaign.looks,
         "guideline_versions": list(campaign.guidelines.order_by("version").values_list("version", flat=True)),
     }
+
+
+def _about_design(design: Mapping[str, Any]) -> dict[str, Any]:
+    """A design without the row numbers of a list, which mean nothing outside: the tables name its turns."""
+    told = {name: value for name, value in design.items() if name not in ("turns", "probabilities")}
+    if design.get("turns"):
+        told |= {"listed": len(design["turns"]), "probabilities_given": bool(design.get("probabilities"))}
+    return told
 
 
 def _grouping_of(classifier: Classifier, grouping: str) -> str:

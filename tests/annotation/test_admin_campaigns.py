@@ -117,8 +117,8 @@ def test_a_design_without_what_it_needs_is_refused(draft: Campaign, changed: dic
 # --- guidelines -------------------------------------------------------------------------------------------------------
 
 
-def guideline_post(campaign: Campaign, tab: Client, **changed: str) -> Any:
-    """Save the campaign's page with the text of its first guideline changed."""
+def save_page(campaign: Campaign, tab: Client, **changed: str) -> Any:
+    """Save the campaign's page with some fields changed."""
     page = tab.get(f"/admin/annotation/campaign/{campaign.pk}/change/")
     data: dict[str, Any] = {}
     for form in [
@@ -136,7 +136,7 @@ def guideline_post(campaign: Campaign, tab: Client, **changed: str) -> Any:
 
 
 def test_a_guideline_that_no_answer_names_can_still_be_changed(tab: Client, campaign: Campaign) -> None:
-    response = guideline_post(campaign, tab, **{"guidelines-0-markdown": "A better text."})
+    response = save_page(campaign, tab, **{"guidelines-0-markdown": "A better text."})
     assert response.status_code == 302, response.context["errors"]
     assert Guideline.objects.get(campaign=campaign).markdown == "A better text."
 
@@ -146,12 +146,12 @@ def test_a_guideline_that_an_answer_names_stays_as_it_was(tab: Client, campaign:
     submit(campaign, ada, answer_to(campaign, ada, slot))
     before = Guideline.objects.get(campaign=campaign)
     fields = {"guidelines-0-markdown": "Another text.", "guidelines-0-version": "7", "guidelines-0-change_note": "x"}
-    response = guideline_post(campaign, tab, **fields)
+    response = save_page(campaign, tab, **fields)
     assert response.status_code == 302, response.context["errors"]
     after = Guideline.objects.get(campaign=campaign)
     assert (after.version, after.markdown, after.change_note) == (before.version, before.markdown, before.change_note)
     # nor can it be deleted
-    refused = guideline_post(campaign, tab, **{"guidelines-0-DELETE": "on"})
+    refused = save_page(campaign, tab, **{"guidelines-0-DELETE": "on"})
     assert refused.status_code == 200
     assert Guideline.objects.filter(pk=before.pk).exists()
 
@@ -176,3 +176,16 @@ def test_a_new_campaign_begins_with_the_codebook_and_its_practice(tab: Client, c
     assert "Label what the speaker expresses" in guideline.markdown
     assert set(campaign.gold_questions.values_list("use", flat=True)) == {"practice"}
     assert {question.label for question in campaign.gold_questions.all()} <= set(EMOTIONS)
+
+
+# --- gold -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gold_question_added_while_the_campaign_runs_is_mixed_in(tab: Client, campaign: Campaign, ada: User) -> None:
+    Campaign.objects.filter(pk=campaign.pk).update(gold_every=1)
+    new = {"use": "gold", "role": "user", "text": "I was so happy about it", "label": "joy", "explanation": ""}
+    fields = {f"gold_questions-0-{name}": value for name, value in new.items()}
+    response = save_page(campaign, tab, **{"gold_questions-TOTAL_FORMS": "1"}, **fields)
+    assert response.status_code == 302, response.context["errors"]
+    campaign.refresh_from_db()
+    assert "gold" in {slot.task for slot in lease_batch(campaign, ada, "verify", want=2).slots}

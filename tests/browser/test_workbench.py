@@ -21,8 +21,11 @@ from django.utils import timezone
 from playwright.sync_api import Error, Page, Route, expect
 
 from annotation.models import Adjudication, Campaign, Guideline, Judgment, Membership, Response, Role, User, Utterance
+from annotation.workflow.opening import pause, reopen
+from annotation.workflow.queue import lease_batch
+from annotation.workflow.verification import submit
 from evaluation.emotions import EMOTIONS, PALETTE
-from tests.factories import PASSWORD, GoldQuestionFactory, MembershipFactory
+from tests.factories import PASSWORD, GoldQuestionFactory, MembershipFactory, answer_to
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("built")]
 
@@ -578,10 +581,25 @@ def test_the_pages_around_the_workbench_are_accessible(
     visit: Visit, campaign: Campaign, ada: User, size: dict[str, int], scheme: str
 ) -> None:
     MembershipFactory.create(user=ada, campaign=campaign, role=Role.RESEARCHER)
+    work = lease_batch(campaign, ada, "verify", want=8).slots
+    for slot in work[:6]:
+        submit(campaign, ada, answer_to(campaign, ada, slot))
+    pause(campaign)
+    submit(campaign, ada, answer_to(campaign, ada, work[6]))
+    reopen(campaign)
+    own = f"/campaigns/{campaign.name}/"
     page = visit(None, "/account/login/", viewport=size, color_scheme=scheme)
     assert axe(page) == []
     page = visit(ada, "/", viewport=size, color_scheme=scheme)
-    for path in ["/", "/account/logout/", "/account/password/change/", "/account/2fa/", "/account/sessions/", "/me/"]:
+    for path in [
+        "/",
+        "/account/logout/",
+        "/account/password/change/",
+        "/account/2fa/",
+        "/account/sessions/",
+        "/me/",
+        own,
+    ]:
         page.goto(path)
         expect(page.locator("main")).to_be_visible()
         assert (path, axe(page)) == (path, [])

@@ -138,6 +138,8 @@ def test_listed_turns_that_cannot_be_drawn_are_named_by_dialogue_and_turn(draft:
     Response.objects.filter(turn=turns[0], system__name="alpha").delete()
     draft.design = {"kind": "list", "turns": [turn.pk for turn in turns]}
     draft.save()
-    with pytest.raises(OpeningError, match=f"turn {turns[0].position} of dialogue {turns[0].dialogue.source_id}"):
+    with pytest.raises(
+        OpeningError, match=f"not in the frame.*turn {turns[0].position} of dialogue {turns[0].dialogue.source_id}"
+    ):
         open_campaign(draft)
     assert not SampledTurn.objects.filter(campaign=draft).exists()

@@ -37,6 +37,9 @@ MAX_TOKENS: Final = 256
 
 GPU_TOKEN_BUDGET: Final = 65_536
 
+NVIDIA_DRIVER: Final = Path("/proc/driver/nvidia")
+"""There where a GPU's driver is loaded."""
+
 PROBE_TOLERANCE: Final = 0.03
 """Largest difference that a runtime's 28 probabilities may show to the recorded ones on the probe sentences."""
 
@@ -105,7 +108,7 @@ def runtimes_to_try(runtime: str) -> list[str]:
     formats = ["bf16", "fp32"] if native_bf16() else ["fp32"]
     wanted = [f"{library}-{number_format}" for library in ("openvino", "torch") for number_format in formats]
     # A GPU is only looked for where torch is there anyway: on CPU-only machines importing it costs seconds.
-    return ["torch-cuda-bf16", *wanted] if Path("/proc/driver/nvidia").exists() else wanted
+    return ["torch-cuda-bf16", *wanted] if NVIDIA_DRIVER.exists() else wanted
 
 
 class DefaultClassifier:

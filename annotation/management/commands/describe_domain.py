@@ -15,6 +15,7 @@ from annotation.corpora.dialogue import BadRow, CorpusError, Dialogue
 from annotation.corpora.opening import open_corpus
 from annotation.inference.base import ClassifierError
 from annotation.inference.classifier import Classifier, load_default
+from annotation.inference.text import normalise
 from annotation.workflow import prelabel
 from evaluation.emotions import DEFAULT_GROUPING, EMOTIONS, GROUPINGS
 
@@ -86,11 +87,11 @@ def _uncertain(classifier: Classifier, said: list[Said], count: int) -> list[tup
     """Give the distinct texts with the smallest top probability, least certain first; each where it is first said."""
     first: dict[str, Said] = {}
     for one in said:
-        first.setdefault(one.text, one)
+        first.setdefault(normalise(one.text), one)
     if not count or not first:
         return []
-    seven = classifier.emotions(classifier.probabilities(list(first)))
     distinct = list(first.values())
+    seven = classifier.emotions(classifier.probabilities([one.text for one in distinct]))
     return [(distinct[index], seven[index]) for index in np.argsort(seven.max(-1), kind="stable")[:count]]
 
 

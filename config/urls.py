@@ -7,6 +7,8 @@ from config import metrics
 
 metrics.register()
 
+handler404 = "annotation.access.not_found"
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("account/", include("allauth.urls")),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -174,3 +175,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         detail = response.data.get("detail", response.data) if isinstance(response.data, dict) else response.data
         response.data = {"error": str(getattr(getattr(error, "detail", None), "code", code)), "detail": detail}
     return response
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """An address below /api/ that is none is refused in the API's shape too; elsewhere people get Django's page."""
+    if request.path.startswith("/api/"):
+        return JsonResponse({"error": "not_found", "detail": "There is nothing at this address."}, status=404)
+    return page_not_found(request, exception)

@@ -311,6 +311,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SCHEMA_PATH_PREFIX": "/api/",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "annotation.api.schema.document_refusals",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "JobStateEnum": "annotation.models.running.Job.STATES",
         "CampaignStateEnum": "annotation.models.campaigns.Campaign.STATES",

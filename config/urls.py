@@ -5,6 +5,8 @@ from django.urls import include, path
 
 from config.metrics import figures
 
+handler404 = "annotation.access.not_found"
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("account/", include("allauth.urls")),

@@ -26,6 +26,7 @@ from evaluation.report_metrics import alignment, any_verified, diversity, flatne
 from evaluation.report_model import (
     Cell,
     Column,
+    Names,
     Report,
     Section,
     Status,
@@ -76,16 +77,28 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
     sizes["permutations"] = settings.permutations
     found, cells = _comparisons(data, options, sizes)
     status = _status(groups)
-    # The names of systems in tables: the reference is the human baseline.
+    # Computed under keys, so that no title moves a number; from here on people read.
+    names = settings.names
+    keys = [(group.dataset, group.system) for group in groups]
+    groups, other = _titled(groups, names), _titled(_second_grouping(turns, settings), names)
+    cells = {(names.dataset(dataset), names.system(system)): found for (dataset, system), found in cells.items()}
     sections = (
-        _provenance(groups, tables, settings, status, judgments, ratings),
-        headline(groups, options, _second_grouping(turns, settings), SECOND_GROUPING),
+        _provenance(groups, keys, tables, settings, status, judgments, ratings),
+        headline(groups, options, other, SECOND_GROUPING),
         alignment(groups, options),
         flatness(groups, options),
         diversity(groups, options),
-        confusion(groups, options),
-        patterns(groups, cells, ratings, tables.cases),
-        reliability(turns, judgments, options, arms=settings.arms, replicates=settings.replicates, seed=settings.seed),
+        confusion(groups, options, names),
+        patterns(groups, cells, names.of(ratings), names.of(tables.cases)),
+        reliability(
+            turns,
+            judgments,
+            options,
+            names,
+            arms=settings.arms,
+            replicates=settings.replicates,
+            seed=settings.seed,
+        ),
         quality(
             ratings,
             randomised=settings.randomised,
@@ -95,7 +108,7 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
             confidence=options.confidence,
             sensitivity=settings.sensitivity,
         ),
-        comparisons(found, any_verified(groups)),
+        comparisons(found, any_verified(groups), names),
         discussion(groups, options),
     )
     shown = {key: value for key, value in settings.to_json().items() if key != "provenance"}
@@ -117,6 +130,10 @@ def _prepared(turns: pd.DataFrame) -> pd.DataFrame:
     flag = ordered["is_reference"].fillna(False).astype(bool) if "is_reference" in ordered else False
     ordered["is_reference_row"] = flag | (ordered["system"] == REFERENCE_SYSTEM)
     return ordered
+
+
+def _titled(groups: list[GroupMetrics], names: Names) -> list[GroupMetrics]:
+    return [replace(one, dataset=names.dataset(one.dataset), system=names.system(one.system)) for one in groups]
 
 
 def _status(groups: list[GroupMetrics]) -> Status:
@@ -196,6 +213,7 @@ def _rated(ratings: pd.DataFrame, turns: pd.DataFrame, options: MetricOptions) -
 
 def _provenance(
     groups: list[GroupMetrics],
+    keys: list[tuple[str, str]],
     tables: ReportTables,
     settings: ReportSettings,
     status: Status,
@@ -212,8 +230,10 @@ def _provenance(
             "excluded": group.turns - group.scored_turns,
             "verified": group.verified_pairs,
             "outside": group.verified_outside_draw,
+            "dataset_key": dataset,
+            "system_key": system,
         }
-        for group in groups
+        for group, (dataset, system) in zip(groups, keys, strict=True)
     ]
     data = Table(
         "data",
@@ -227,9 +247,12 @@ def _provenance(
             Column("excluded", "Left out", "count"),
             Column("verified", "Verified by humans", "count"),
             Column("outside", "Verified but not drawn, left out", "count"),
+            Column("dataset_key", "Key of the data set"),
+            Column("system_key", "Key of the system"),
         ),
         tuple(rows),
-        "A turn is left out when its user utterance or its response has no label.",
+        "A turn is left out when its user utterance or its response has no label. The keys name data set and system in "
+        "the tables this report was computed from.",
     )
     design = Table(
         "provenance",
@@ -239,7 +262,7 @@ def _provenance(
     )
     found = [data]
     if len(tables.responses):
-        found.append(_responses_table(tables.responses))
+        found.append(_responses_table(settings.names.of(tables.responses)))
     people: list[dict[str, Cell]] = [
         {"what": "judgments", "n": len(judgments), "people": _people(judgments)},
         {"what": "ratings", "n": len(ratings), "people": _people(ratings)},
@@ -284,7 +307,7 @@ def _design_warnings(groups: list[GroupMetrics], status: Status) -> tuple[str, .
 
 
 def _shown_settings(settings: ReportSettings) -> dict[str, Any]:
-    return {key: value for key, value in settings.to_json().items() if key not in ("provenance", "title")}
+    return {key: value for key, value in settings.to_json().items() if key not in ("provenance", "title", "names")}
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[dict[str, Cell]]:

@@ -20,9 +20,7 @@ import pandas as pd
 from evaluation.comparison import PERMUTATIONS
 from evaluation.groups import MetricOptions
 from evaluation.intervals import DEFAULT_REPLICATES
-from evaluation.report_model import (
-    Report,
-)
+from evaluation.report_model import Names, Report
 from evaluation.tables import TableError, read_table
 
 TABLES: Final = ("turns", "judgments", "ratings", "cases", "responses")
@@ -72,6 +70,8 @@ class ReportSettings:
         Whether the mixed and ordinal models are fitted (seconds each).
     provenance
         Shown in section 0 as it is given.
+    names
+        Titles of data sets and systems, in place of their keys wherever people read.
     """
 
     title: str = "Emotional alignment report"
@@ -84,6 +84,7 @@ class ReportSettings:
     scale: tuple[int, int] = (1, 5)
     sensitivity: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> ReportSettings:
@@ -103,13 +104,15 @@ class ReportSettings:
             names = ", ".join(one.name for one in fields(MetricOptions))
             raise ValueError(f"Unknown metric options: {', '.join(wrong)}; known: {names}.")
         chosen["options"] = MetricOptions(**options)
+        chosen["names"] = Names.from_json(chosen.get("names") or {})
         if "scale" in chosen:
             chosen["scale"] = (int(chosen["scale"][0]), int(chosen["scale"][1]))
         return cls(**chosen)
 
     def to_json(self) -> dict[str, Any]:
         """Give the settings as plain data."""
-        return {**asdict(self), "options": self.options.to_json(), "scale": list(self.scale)}
+        plain = {"options": self.options.to_json(), "scale": list(self.scale), "names": self.names.to_json()}
+        return {**asdict(self), **plain}
 
 
 # --- bundles ---------------------------------------------------------------------------------------------------------
@@ -246,12 +249,14 @@ def _text(value: Any) -> str:
 def _numbers(report: Report | Mapping[str, Any]) -> dict[tuple[str, str, str, str, str], Any]:
     plain = report.content() if isinstance(report, Report) else report
     found: dict[tuple[str, str, str, str, str], Any] = {}
+    # A title that was changed between two reports must not hide that a row is the same.
+    keys = Names.from_json(plain["settings"].get("names") or {}).keys()
     for section in plain["sections"]:
         for table in section["tables"]:
             words = [column["key"] for column in table["columns"] if column["kind"] == "text"]
             seen: dict[str, int] = {}
             for row in table["rows"]:
-                name = " · ".join(str(row[key]) for key in words if row.get(key) is not None)
+                name = " · ".join(keys.get(str(row[key]), str(row[key])) for key in words if row.get(key) is not None)
                 seen[name] = seen.get(name, 0) + 1
                 label = name if seen[name] == 1 else f"{name} ({seen[name]})"
                 for column in table["columns"]:

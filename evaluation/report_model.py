@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
+import pandas as pd
 
 from evaluation.intervals import Estimate, round_significant
 
@@ -49,6 +50,58 @@ def sentence(reason: str | None) -> str:
     if not reason:
         return ""
     return f"Undefined, because {REASONS.get(reason, reason.replace('_', ' '))}."
+
+
+@dataclass(frozen=True)
+class Names:
+    """What data sets and systems are called where people read; the tables behind a report know them by their keys.
+
+    A key without a title stands for itself. Two keys of one title are told apart by the key in brackets.
+    """
+
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    systems: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Names:
+        """Read `{"datasets": {key: title}, "systems": {key: title}}`; a `ValueError` says what it is not."""
+        parts = {kind: given.get(kind) or {} for kind in ("datasets", "systems")}
+        if not all(isinstance(part, Mapping) for part in parts.values()) or set(given) - set(parts):
+            raise ValueError("names are given as datasets and systems, each a mapping of key to title.")
+        return cls(**{kind: {str(key): str(title) for key, title in part.items()} for kind, part in parts.items()})
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Give the names as plain data."""
+        return {"datasets": dict(self.datasets), "systems": dict(self.systems)}
+
+    def dataset(self, key: str) -> str:
+        """Give the title of a data set."""
+        return _title(self.datasets, key)
+
+    def system(self, key: str) -> str:
+        """Give the title of a system."""
+        return _title(self.systems, key)
+
+    def keys(self) -> dict[str, str]:
+        """Give the way back: title -> key."""
+        pairs = [(self.dataset(key), key) for key in self.datasets] + [(self.system(key), key) for key in self.systems]
+        return dict(pairs)
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Put titles in place of keys in the columns dataset and system of a table."""
+        titled = {name: getattr(self, name) for name in ("dataset", "system") if name in table}
+        return table.assign(
+            **{
+                name: [key if pd.isna(key) else title(str(key)) for key in table[name]]
+                for name, title in titled.items()
+            }
+        )
+
+
+def _title(titles: Mapping[str, str], key: str) -> str:
+    title = titles.get(key, "").strip() or key
+    alone = sum((other.strip() or name) == title for name, other in titles.items()) <= 1
+    return title if alone else f"{title} ({key})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from evaluation.emotions import EMOTIONS
 from evaluation.groups import MetricOptions
 from evaluation.metrics import GroupMetrics
 from evaluation.report_metrics import DATASET, PLACE, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
-from evaluation.report_model import Cell, Column, FigureSpec, Section, Table, warnings_of
+from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 
 PAPER_PATTERNS: Final = (
     ("joy", "neutral", "Missed positive sentiment."),
@@ -40,9 +40,10 @@ MATRICES: Final = (
 )  # fmt: skip
 
 
-def confusion(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
+def confusion(groups: Sequence[GroupMetrics], options: MetricOptions, names: Names) -> Section:
     """Give section 5: the confusion matrices, the counterparts of the paper's Figures 3 and 4."""
     tables, figures = [], []
+    keys = names.keys()
     for dataset in datasets_of(groups):
         for name, identifier, title, rows, columns in MATRICES:
             members = [
@@ -52,8 +53,9 @@ def confusion(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
             ]
             if not members:
                 continue
-            paper = PAPER_FIGURES.get(dataset.lower(), "") if name == "alignment_raw" else ""
-            tables.append(_matrix_table(members, name, slug(identifier, dataset), f"{title}: {dataset}", rows, paper))
+            key = keys.get(dataset, dataset)
+            paper = PAPER_FIGURES.get(key.lower(), "") if name == "alignment_raw" else ""
+            tables.append(_matrix_table(members, name, slug(identifier, key), f"{title}: {dataset}", rows, paper))
             panels = [
                 {
                     "title": named(group),
@@ -66,7 +68,7 @@ def confusion(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
             ]
             figures.append(
                 FigureSpec(
-                    slug(identifier, dataset),
+                    slug(identifier, key),
                     "heatmap",
                     f"{title}: {dataset}",
                     f"Heat maps of {rows} emotion (rows) against {columns} emotion (columns), one for each of "

@@ -16,7 +16,7 @@ from evaluation.emotions import EMOTIONS
 from evaluation.groups import MetricOptions
 from evaluation.intervals import cluster_codes
 from evaluation.label_table import AgreementOptions
-from evaluation.report_model import Cell, Column, FigureSpec, Section, Table, warnings_of
+from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 from evaluation.validation import Validation, validate
 
 ROLES: Final = (("user", "user utterance"), ("response", "system response"), ("reference", "reference response"))
@@ -27,6 +27,7 @@ COEFFICIENTS: Final = (
     ("cohen_kappa", "Cohen's kappa"),
     ("gwet_ac1", "Gwet's AC1"),
 )
+WORDS: Final = {"kind": "role", "dataset": "data set", "system": "system"}
 FLAG_WORDS: Final = {"aligned_exact": "exact match", "aligned_coarse": "coarse match"}
 SENSITIVITY_WORDS: Final = {
     "within_context": "within contexts, two responses or more to the same turn",
@@ -40,6 +41,7 @@ def reliability(
     turns: pd.DataFrame,
     judgments: pd.DataFrame,
     options: MetricOptions,
+    names: Names,
     *,
     arms: str,
     replicates: int,
@@ -53,9 +55,9 @@ def reliability(
         seed=seed,
         confidence=options.confidence,
     )
-    tables, warnings = _human_tables(judgments, chosen)
+    tables, warnings = _human_tables(judgments, chosen, names)
     validations = _validations(turns, options, replicates, seed)
-    tables += _validation_tables(validations)
+    tables += _validation_tables(validations, names)
     for (role, _, _), found in validations.items():
         warnings += [f"Validation, {role}: {text}" for text in found.warnings if "No utterance has both" not in text]
     figures = _validation_figures(validations)
@@ -74,12 +76,12 @@ def reliability(
     return Section("reliability", 7, "Reliability", caption, tuple(tables), tuple(figures), warnings_of(warnings))
 
 
-def _human_tables(judgments: pd.DataFrame, options: AgreementOptions) -> tuple[list[Table], list[str]]:
+def _human_tables(judgments: pd.DataFrame, options: AgreementOptions, names: Names) -> tuple[list[Table], list[str]]:
     if not len(judgments):
         return [], []
     rows: list[dict[str, Cell]] = []
     per_label: list[dict[str, Cell]] = []
-    for words, part in _slices(judgments):
+    for words, part in _slices(judgments, names):
         found = agreement(part, options)
         rows.append(_agreement_row(words, found))
         if words == "all":
@@ -124,7 +126,7 @@ def _human_tables(judgments: pd.DataFrame, options: AgreementOptions) -> tuple[l
     return tables, []
 
 
-def _slices(judgments: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _slices(judgments: pd.DataFrame, names: Names) -> list[tuple[str, pd.DataFrame]]:
     """Give all judgments, then by role, data set and system, those with more than one value."""
     parts = [("all", judgments)]
     for column in ("kind", "dataset", "system"):
@@ -132,7 +134,11 @@ def _slices(judgments: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
             continue
         values = sorted(str(value) for value in judgments[column].dropna().unique())
         if len(values) > 1 or (column == "system" and values):
-            parts += [(f"{column}: {value}", judgments[judgments[column].astype(str) == value]) for value in values]
+            title = {"dataset": names.dataset, "system": names.system}.get(column, str)
+            parts += [
+                (f"{WORDS[column]}: {title(value)}", judgments[judgments[column].astype(str) == value])
+                for value in values
+            ]
     return parts
 
 
@@ -233,14 +239,18 @@ def _role_words(role: str) -> str:
     return dict(ROLES)[role]
 
 
-def _validation_tables(validations: Mapping[Key, Validation]) -> list[Table]:
+def _validation_tables(validations: Mapping[Key, Validation], names: Names) -> list[Table]:
     if not validations:
         return []
     overall: list[dict[str, Cell]] = []
     by_label: list[dict[str, Cell]] = []
     matrix: list[dict[str, Cell]] = []
     for (role, dataset, system), found in validations.items():
-        place: dict[str, Cell] = {"role": _role_words(role), "dataset": dataset, "system": system}
+        place: dict[str, Cell] = {
+            "role": _role_words(role),
+            "dataset": dataset if dataset == "all" else names.dataset(dataset),
+            "system": system if system == "all" else names.system(system),
+        }
         kept = ("accuracy", "cohen_kappa", "macro_f1", "ece")
         overall.append(place | {key: found.estimates.get(key) for key in kept})
         if (dataset, system) != ("all", "all"):

@@ -14,7 +14,7 @@ from evaluation.counts import Floats
 from evaluation.groups import MetricOptions
 from evaluation.metrics import GroupMetrics
 from evaluation.report_metrics import DATASET, HUMAN, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
-from evaluation.report_model import Cell, Column, FigureSpec, Section, Table, warnings_of
+from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 
 # --- 9. systems compared ---------------------------------------------------------------------------------------------
 
@@ -26,8 +26,12 @@ MEASURES: Final = {
 }
 
 
-def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
+def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Section:
     """Give section 9: all pairs, ranks with their uncertainty, letters and detectable differences."""
+
+    def shown(one: Comparison, system: str) -> str:
+        return HUMAN if system == one.reference else names.system(system)
+
     ranks: list[dict[str, Cell]] = []
     pairs: list[dict[str, Cell]] = []
     for one in found:
@@ -35,9 +39,9 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
             chances = one.rank_chance[place]
             ranks.append(
                 {
-                    "dataset": one.dataset,
+                    "dataset": names.dataset(one.dataset),
                     "measure": MEASURES[one.measure],
-                    "system": _shown(one, system),
+                    "system": shown(one, system),
                     "value": one.values[place],
                     "letters": one.letters[place],
                     "first": number_or_none(chances[0]),
@@ -48,10 +52,10 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
         for pair in one.pairs:
             pairs.append(
                 {
-                    "dataset": one.dataset,
+                    "dataset": names.dataset(one.dataset),
                     "measure": MEASURES[one.measure],
-                    "first": _shown(one, pair.first),
-                    "second": _shown(one, pair.second),
+                    "first": shown(one, pair.first),
+                    "second": shown(one, pair.second),
                     "difference": pair.raw,
                     "p": pair.p,
                     "p_holm": pair.p_holm,
@@ -101,13 +105,14 @@ def comparisons(found: Sequence[Comparison], verified: bool) -> Section:
         FigureSpec(
             slug("ranks", one.dataset, one.measure),
             "forest",
-            f"{MEASURES[one.measure]}: {one.dataset}",
-            f"Values with intervals of {len(one.systems)} systems on {one.turns} common turns of {one.dataset}; "
-            f"highest first: {', '.join(_shown(one, system) for system in one.systems)}.",
+            f"{MEASURES[one.measure]}: {names.dataset(one.dataset)}",
+            f"Values with intervals of {len(one.systems)} systems on {one.turns} common turns of "
+            f"{names.dataset(one.dataset)}; "
+            f"highest first: {', '.join(shown(one, system) for system in one.systems)}.",
             {
                 "rows": [
                     {
-                        "label": f"{_shown(one, system)} ({letters})",
+                        "label": f"{shown(one, system)} ({letters})",
                         "estimate": estimate,
                         "group": "human" if system == one.reference else "system",
                     }
@@ -144,10 +149,6 @@ def _line_at(one: Comparison) -> float:
         return human
     known = [value for value in values.values() if value is not None]
     return float(np.median(known)) if known else 0.0
-
-
-def _shown(one: Comparison, system: str) -> str:
-    return HUMAN if system == one.reference else system
 
 
 def _rank(chances: Floats, level: float) -> int | None:

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from annotation import tasks
 from annotation.access import SignedIn, Staff
+from annotation.api.schema import page_of
 from annotation.inference.generator import GenerationError
 from annotation.models import Job, User
 from annotation.workflow import generate, jobs, uploads
@@ -53,7 +54,7 @@ class JobListApi(APIView):
         kind = serializers.ChoiceField(choices=LAUNCHED)
         parameters = serializers.DictField(default=dict)
 
-    @extend_schema(operation_id="jobs_list", responses=JobSerializer(many=True))
+    @extend_schema(operation_id="jobs_list", responses=page_of(JobSerializer))
     def get(self, request: Request) -> Response:
         page = NewestFirst()
         found = page.paginate_queryset(jobs.visible(cast(User, request.user)), request, view=self)

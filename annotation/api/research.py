@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from annotation.access import CampaignResearcher, SignedIn, Staff, campaigns_of
 from annotation.api import shapes
+from annotation.api.schema import page_of
 from annotation.models import Campaign, Dataset, ReportRun, Role, System, User
 from annotation.workflow import agreement_export, exports, interchange, overview, steering
 
@@ -70,7 +71,7 @@ class CampaignListApi(APIView):
 
     permission_classes = (SignedIn,)
 
-    @extend_schema(operation_id="campaigns_list", responses=CampaignSerializer(many=True))
+    @extend_schema(operation_id="campaigns_list", responses=page_of(CampaignSerializer))
     def get(self, request: Request) -> Response:
         found = campaigns_of(cast(User, request.user), [Role.RESEARCHER]).prefetch_related("datasets", "systems")
         page = ByName()
@@ -157,7 +158,10 @@ class ExportApi(APIView):
 
     @extend_schema(
         operation_id="campaigns_export",
-        parameters=[OpenApiParameter("as", str, enum=["csv", "jsonl"])],
+        parameters=[
+            OpenApiParameter("table", str, OpenApiParameter.PATH, enum=list(exports.TABLES)),
+            OpenApiParameter("as", str, enum=["csv", "jsonl"]),
+        ],
         responses={(200, "text/csv"): OpenApiTypes.STR, (200, "application/x-ndjson"): OpenApiTypes.STR},
     )
     def get(self, request: Request, campaign: str, table: str) -> StreamingHttpResponse:
@@ -177,7 +181,11 @@ class InterchangeApi(APIView):
 
     @extend_schema(
         operation_id="campaigns_interchange",
-        responses={(200, "application/json"): OpenApiTypes.STR, (200, "application/x-ndjson"): OpenApiTypes.STR},
+        parameters=[OpenApiParameter("tool", str, OpenApiParameter.PATH, enum=["label-studio", "doccano"])],
+        responses={
+            (200, "application/json"): {"type": "array", "items": {"type": "object"}},
+            (200, "application/x-ndjson"): OpenApiTypes.STR,
+        },
     )
     def get(self, request: Request, campaign: str, tool: str) -> StreamingHttpResponse:
         if tool == "label-studio":
@@ -201,7 +209,12 @@ class AgreementApi(APIView):
             OpenApiParameter("replicates", int),
             OpenApiParameter("seed", int),
         ],
-        responses={(200, "application/json"): OpenApiTypes.OBJECT, (200, "text/csv"): OpenApiTypes.STR},
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            (200, "text/csv"): OpenApiTypes.STR,
+            (200, EXPORT_TYPES["latex"]): OpenApiTypes.STR,
+            (200, EXPORT_TYPES["xlsx"]): OpenApiTypes.BINARY,
+        },
     )
     def get(self, request: Request, campaign: str) -> HttpResponse:
         kind = choice(request, "as", ["json", "csv", "xlsx", "latex"])
@@ -267,7 +280,7 @@ def reports_of(user: User) -> Any:
 class ReportListApi(APIView):
     permission_classes = (SignedIn,)
 
-    @extend_schema(operation_id="reports_list", responses=ReportSerializer(many=True))
+    @extend_schema(operation_id="reports_list", responses=page_of(ReportSerializer))
     def get(self, request: Request) -> Response:
         page = NewestFirst()
         rows: list[ReportRun] | None = page.paginate_queryset(reports_of(cast(User, request.user)), request, view=self)

@@ -27,6 +27,7 @@ from annotation.corpora.labels import Given, LabelColumns, LabelFile, LabelForma
 from annotation.models import Campaign, Item, Judgment, Membership, Response, Role, Slot, Task, User
 from annotation.workflow.intake import ImportReport, OnBadRow, Progress, run_import
 from annotation.workflow.verification import settle
+from annotation.workflow.writers import writers_turn
 from evaluation.emotions import EMOTIONS
 
 IMPORTED: Final = "imported"
@@ -157,7 +158,7 @@ class _Taking:
         self.report.kept += rows
         if not self.write:
             return
-        with transaction.atomic():
+        with writers_turn(), transaction.atomic():
             person = self.raters.get(row.annotator)
             slot = self._claim(item, person, row, Task.RATE if ratings else Task.VERIFY)
             Judgment.objects.create(

@@ -352,6 +352,9 @@ def _settings(run: ReportRun, provenance: Mapping[str, Any]) -> dict[str, Any]:
                 "arms": run.parameters["arms"],
                 "randomised": False,
                 "scale": [1, points],
+                "names": {
+                    kind: {one["name"]: one["title"] for one in provenance[kind]} for kind in ("datasets", "systems")
+                },
                 "provenance": dict(provenance),
             }
         )

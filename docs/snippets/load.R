@@ -4,7 +4,7 @@
 judgments <- read.csv(commandArgs(trailingOnly = TRUE)[1], na.strings = "", stringsAsFactors = FALSE)
 labels <- subset(
   judgments,
-  action == "label" & standing == "true" & kind != "gold" & (is.na(arm) | arm != "shown")
+  action == "label" & tolower(standing) == "true" & kind != "gold" & (is.na(arm) | arm != "shown")
 )
 
 # Of all pairs of labels of one item, the share that agree; NA for a single label.
@@ -17,4 +17,6 @@ of_item <- function(given) {
 items <- aggregate(label ~ dataset + item, data = labels, FUN = of_item)
 items <- items[!is.na(items$label), ]
 result <- aggregate(label ~ dataset, data = items, FUN = function(x) c(percent_agreement = mean(x), n = length(x)))
-print(do.call(data.frame, result))
+result <- do.call(data.frame, result)
+names(result) <- c("dataset", "percent_agreement", "n")
+print(result, row.names = FALSE)

@@ -291,6 +291,8 @@ def data() -> list[Row]:
             "excluded": len(frame) - len(pairs_of(frame)),
             "verified": len(pairs_of(frame, "verified")),
             "outside": 0,
+            "dataset_key": dataset,
+            "system_key": system,
         }
         for dataset, system, frame in groups()
     ]
@@ -648,7 +650,8 @@ def _slices() -> list[tuple[str, pd.DataFrame]]:
     parts = [("all", table)]
     for column in ("kind", "system"):
         values = sorted(table[column].dropna().unique())
-        parts += [(f"{column}: {value}", table[table[column] == value]) for value in values]
+        word = {"kind": "role"}.get(column, column)
+        parts += [(f"{word}: {value}", table[table[column] == value]) for value in values]
     return parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -22,7 +23,7 @@ from evaluation.report import (
     write_tables,
 )
 from evaluation.report_bundle import zipped
-from evaluation.report_model import Report, sentence
+from evaluation.report_model import Names, Report, sentence
 from evaluation.tables import TableError
 
 # dialogue, turn, user, response of a, response of b, human response: six turns of three dialogues
@@ -355,3 +356,42 @@ def test_a_second_labelling_stands_beside_the_first():
     row = row_of(report, "groupings", system="b", measure="Exact alignment")
     assert value_of(row["campaign"]) == pytest.approx(1 / 5)
     assert value_of(row["other"]) == pytest.approx(3 / 5)
+
+
+NAMES = Names({"ReDial": "ReDial (Li et al., 2018)"}, {"a": "GPT-4o", "b": "GPT-4o"})
+
+
+def test_people_read_titles_and_the_keys_stand_beside_them_once():
+    settings = replace(SETTINGS, names=NAMES)
+    tables = ReportTables(turns(verified=True), judgments(), ratings(), cases=pd.DataFrame({"system": ["a"]}))
+    report = build_report(tables, settings)
+    assert row_of(report, "alignment", system="GPT-4o (a)")["dataset"] == "ReDial (Li et al., 2018)"
+    data = row_of(report, "data", system_key="a")
+    assert (data["dataset_key"], data["system"]) == ("ReDial", "GPT-4o (a)")  # one title for two: told apart
+    text = dumps(replace(report, settings={}))
+    assert "GPT-4o (b)" in text
+    for section in report.sections:
+        for table in section.tables:
+            for row in table.rows:
+                read = [row.get(key) for key in ("dataset", "system", "first", "second")]
+                assert not {"a", "b", "ReDial"} & set(map(str, read)), table.id
+        for figure in section.figures:
+            assert " a on " not in figure.alt
+            assert not {"a", "b"} & set(figure.alt.replace(",", " ").replace(".", " ").split(" ")[-3:]), figure.id
+    assert "confusion-user-response-redial" in {table.id for table in report.sections[5].tables}
+
+
+def test_a_title_moves_no_number_and_hides_no_row_of_a_comparison():
+    tables = ReportTables(turns(verified=True), judgments(), ratings())
+    titled = build_report(tables, replace(SETTINGS, names=NAMES))
+    changes = compare(complete(), titled)
+    assert changes.empty, changes
+
+
+def test_titles_travel_with_the_bundle(tmp_path):
+    tables = ReportTables(turns())
+    settings = replace(SETTINGS, names=NAMES)
+    write_tables(tables, settings, tmp_path)
+    assert dumps(recompute(tmp_path)) == dumps(build_report(tables, settings))
+    with pytest.raises(ValueError, match="names are given as datasets and systems"):
+        ReportSettings.from_json({"names": {"colours": {}}})

@@ -11,12 +11,25 @@ import schemathesis
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from annotation.models import ApiToken, Campaign, Role, User, token_digest
 from config.wsgi import application
 from tests.factories import MembershipFactory
 
 SECRET = "attune_for-this-test-only"
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+)
 
 
 @pytest.fixture
@@ -43,7 +56,7 @@ def test_nothing_sent_to_an_endpoint_crashes_it(api: Any, campaign: Campaign) ->
                 case.path_parameters["campaign"] = campaign.name
             response = case.call(headers={"Authorization": f"Bearer {SECRET}", "Host": "localhost"})
             answers[response.status_code] += 1
-            case.validate_response(response, checks=(not_a_server_error,))
+            case.validate_response(response, checks=CHECKS)
             kind = response.headers.get("content-type", [""])[0]
             if response.status_code in (400, 403, 404, 405) and "json" in kind:
                 assert set(response.json()) >= {"error", "detail"}, case.path

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import runpy
+import shutil
+import subprocess
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -284,18 +286,40 @@ def test_the_codebook_explains_every_column() -> None:
             assert f"`{field.name}`" in text
 
 
-def test_the_documented_snippet_gives_the_agreement_of_the_export(world: Corpus, tmp_path: Path) -> None:
+SNIPPETS = Path(__file__).resolve().parents[3] / "docs" / "snippets"
+
+
+def by_load_py(file: Path) -> dict[str, tuple[float, int]]:
+    found = runpy.run_path(str(SNIPPETS / "load.py"))["percent_agreement"](pd.read_csv(file))
+    return {str(name): (row["percent_agreement"], int(row["n"])) for name, row in found.iterrows()}
+
+
+def by_load_r(file: Path) -> dict[str, tuple[float, int]]:
+    program = shutil.which("Rscript")
+    if program is None:
+        pytest.skip("Rscript is not installed (Debian: r-base-core)")
+    run = subprocess.run(
+        [program, str(SNIPPETS / "load.R"), str(file)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    header, *lines = run.stdout.splitlines()
+    assert header.split() == ["dataset", "percent_agreement", "n"]
+    return {name: (float(value), int(n)) for name, value, n in (line.split() for line in lines)}
+
+
+@pytest.mark.parametrize("load", [by_load_py, by_load_r])
+def test_the_documented_snippets_give_the_agreement_of_the_export(
+    world: Corpus, tmp_path: Path, load: Callable[[Path], dict[str, tuple[float, int]]]
+) -> None:
     file = tmp_path / "judgments.csv"
     file.write_text("".join(exports.export_lines(world.campaign, "judgments")))
-    snippet = runpy.run_path(str(Path(__file__).resolve().parents[3] / "docs" / "snippets" / "load.py"))
-    found = snippet["percent_agreement"](pd.read_csv(file))
     rows = agreement_export.agreement_report(world.campaign, replicates=20)["sections"][0]["tables"][0]["rows"]
     expected = {
         row["group"]: (row["estimate"]["value"], row["estimate"]["n"])
         for row in rows
         if row["scope"] == "data set" and row["statistic"] == "percent_agreement"
     }
-    assert set(found.index) == set(expected) == {"inspired", "redial"}
+    found = load(file)
+    assert set(found) == set(expected) == {"inspired", "redial"}
     for dataset, (value, n) in expected.items():
-        assert found.loc[dataset, "percent_agreement"] == pytest.approx(value)
-        assert found.loc[dataset, "n"] == n
+        assert found[dataset] == (pytest.approx(value, abs=1e-6), n)

@@ -85,7 +85,12 @@ def table(report: dict[str, Any], identifier: str) -> list[dict[str, Any]]:
 
 
 def named(system: str) -> str:
-    return "human reference" if system == "reference" else system
+    """What the report calls a system: its title, and alpha's is a hostile one."""
+    return {"reference": "human reference", "alpha": HOSTILE.strip(), "beta": "Beta"}[system]
+
+
+def titled(dataset: str) -> str:
+    return dataset.title()
 
 
 def classifier_pairs(dataset: str, system: str, *, against: str = "user") -> list[Pair]:
@@ -139,13 +144,17 @@ GROUPS = [(dataset, system) for dataset in ("inspired", "redial") for system in 
 def test_alignment_and_range_by_the_classifier_are_what_counting_gives(built: Built, dataset: str, system: str) -> None:
     pairs = classifier_pairs(dataset, system)
     row = next(
-        r for r in table(built.unverified, "alignment") if (r["dataset"], r["system"]) == (dataset, named(system))
+        r
+        for r in table(built.unverified, "alignment")
+        if (r["dataset"], r["system"]) == (titled(dataset), named(system))
     )
     assert row["turns"] == len(pairs)
     assert row["exact_raw"]["value"] == pytest.approx(exact(pairs))
     assert row["coarse_raw"]["value"] == pytest.approx(coarse(pairs))
     flat = next(
-        r for r in table(built.unverified, "flatness") if (r["dataset"], r["system"]) == (dataset, named(system))
+        r
+        for r in table(built.unverified, "flatness")
+        if (r["dataset"], r["system"]) == (titled(dataset), named(system))
     )
     assert flat["entropy_raw"]["value"] == pytest.approx(bits(pairs))
     assert flat["flatness_raw"]["value"] == pytest.approx(bits(pairs) / math.log2(7))
@@ -155,7 +164,11 @@ def test_alignment_and_range_by_the_classifier_are_what_counting_gives(built: Bu
 @pytest.mark.parametrize(("dataset", "system"), GROUPS)
 def test_the_headline_repeats_the_numbers_of_its_sections(built: Built, dataset: str, system: str) -> None:
     pairs = classifier_pairs(dataset, system)
-    rows = [r for r in table(built.unverified, "headline") if (r["dataset"], r["system"]) == (dataset, named(system))]
+    rows = [
+        r
+        for r in table(built.unverified, "headline")
+        if (r["dataset"], r["system"]) == (titled(dataset), named(system))
+    ]
     found = {row["measure"]: row["value_raw"]["value"] for row in rows}
     assert found["Exact alignment"] == pytest.approx(exact(pairs))
     assert found["Coarse alignment"] == pytest.approx(coarse(pairs))
@@ -168,7 +181,7 @@ def test_the_label_distribution_is_the_share_of_each_label(built: Built, dataset
     row = next(
         r
         for r in table(built.unverified, "label-distribution")
-        if (r["dataset"], r["system"], r["by"]) == (dataset, named(system), "classifier")
+        if (r["dataset"], r["system"], r["by"]) == (titled(dataset), named(system), "classifier")
     )
     for emotion in EMOTIONS:
         assert row[emotion]["value"] == pytest.approx(counts[emotion] / counts.total())
@@ -179,7 +192,11 @@ def test_f1_is_what_scikit_learn_gives(built: Built, dataset: str, system: str) 
     pairs = classifier_pairs(dataset, system, against="reference")
     truth, said = zip(*pairs, strict=True)
     expected = f1_score(truth, said, labels=list(EMOTIONS), average=None, zero_division=0)
-    rows = {r["emotion"]: r for r in table(built.unverified, "f1") if (r["dataset"], r["system"]) == (dataset, system)}
+    rows = {
+        r["emotion"]: r
+        for r in table(built.unverified, "f1")
+        if (r["dataset"], r["system"]) == (titled(dataset), named(system))
+    }
     for emotion, value in zip(EMOTIONS, expected, strict=True):
         cell = rows[emotion]["f1_raw"]
         if emotion in {*truth, *said}:
@@ -189,7 +206,11 @@ def test_f1_is_what_scikit_learn_gives(built: Built, dataset: str, system: str) 
             assert cell["reason"]
         assert rows[emotion]["support"] == truth.count(emotion)
         assert rows[emotion]["predicted"] == said.count(emotion)
-    macro = next(r for r in table(built.unverified, "macro-f1") if (r["dataset"], r["system"]) == (dataset, system))
+    macro = next(
+        r
+        for r in table(built.unverified, "macro-f1")
+        if (r["dataset"], r["system"]) == (titled(dataset), named(system))
+    )
     assert macro["macro_raw"]["value"] == pytest.approx(f1_score(truth, said, average="macro", zero_division=0))
     assert macro["classes"] == f"{len({*truth, *said})} of 7"
 
@@ -212,7 +233,9 @@ def test_the_confusion_matrix_counts_pairs_row_user_column_response(built: Built
 def test_the_papers_patterns_are_counted(built: Built, dataset: str, system: str) -> None:
     counts = Counter(classifier_pairs(dataset, system))
     rows = [
-        r for r in table(built.unverified, "paper-patterns") if (r["dataset"], r["system"]) == (dataset, named(system))
+        r
+        for r in table(built.unverified, "paper-patterns")
+        if (r["dataset"], r["system"]) == (titled(dataset), named(system))
     ]
     assert len(rows) == 7
     for row in rows:
@@ -225,7 +248,9 @@ def test_the_papers_patterns_are_counted(built: Built, dataset: str, system: str
 @pytest.mark.parametrize(("dataset", "system"), GROUPS)
 def test_values_of_the_human_labels_are_what_counting_gives(built: Built, dataset: str, system: str) -> None:
     pairs = human_pairs(dataset, system)
-    row = next(r for r in table(built.report, "alignment") if (r["dataset"], r["system"]) == (dataset, named(system)))
+    row = next(
+        r for r in table(built.report, "alignment") if (r["dataset"], r["system"]) == (titled(dataset), named(system))
+    )
     assert row["verified"] == len(pairs)
     # Every turn was drawn with the same probability, so the weighted mean is the plain one.
     assert row["exact_verified"]["value"] == pytest.approx(exact(pairs))
@@ -272,7 +297,7 @@ def test_cases_show_real_turns_with_the_labels_and_ratings_people_gave(built: Bu
     rows = table(built.report, "cases")
     assert {row["basis"] for row in rows} == {"human"}
     case = next(row for row in rows if row["pattern"] == "sadness → joy")
-    assert (case["dialogue"], case["system"]) == ("d2", "alpha")
+    assert (case["dialogue"], case["system"]) == ("d2", named("alpha"))
     assert case["user_labels"] == "r-a000: sadness; r-b000: sadness"
     assert case["ratings"] == "satisfaction: 1.00 (n = 1)"
     assert case["user_text"].startswith(HOSTILE)

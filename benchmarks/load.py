@@ -3,7 +3,7 @@
 python -m benchmarks load                                    12 annotators, 20 s, SQLite
 python -m benchmarks.load --annotators 50 --seconds 300 --texts 200000 --database postgres://… --redis redis://…
 
-Prints the latency of `next` (lease) and `submit` as an annotator's browser sees it, errors, and the server's memory.
+Prints the latency of `next` (lease) and `submit` as an annotator's browser sees it, errors, and the most memory used.
 The annotators are programs; what they "label" is thrown away with the data folder.
 """
 
@@ -154,22 +154,29 @@ def load(given: argparse.Namespace, folder: Path, port: int) -> int:
     tokens = [line.split()[1] for line in prepared.splitlines() if line.startswith("TOKEN")]
     python = [sys.executable, "-m"]
     serve = ["gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
-    work = ["celery", "--app", "config", "worker", "--beat", "--schedule", str(folder / "beat"), "--loglevel", "ERROR"]
-    children = [
-        subprocess.Popen([*python, *command], cwd=ROOT, env=env, start_new_session=True)
-        for command in ([*serve, "--workers", "2", "--threads", "8"], work)
-    ]
+    work = ["celery", "--app", "config", "worker", "--loglevel", "ERROR"]
+    commands = {
+        "web": [*serve, "--config", "python:config.gunicorn", "--workers", "2", "--threads", "8"],
+        "worker": [*work, "--beat", "--schedule", str(folder / "beat")],
+        "quick": [*work, "--queues", "quick", "--hostname", "quick@%h"],  # takes the report
+    }
+    children = {
+        name: subprocess.Popen([*python, *command], cwd=ROOT, env=env, start_new_session=True)
+        for name, command in commands.items()
+    }
     try:
         wait_for(port)
         until = time.monotonic() + given.seconds
         people = [Annotator(port, token, until, given.think) for token in tokens]
         for person in people:
             person.start()
-        for person in people:
-            person.join()
-        used = {"web_mib": memory(children[0].pid), "worker_mib": memory(children[1].pid)}
+        most = dict.fromkeys(children, 0.0)
+        while any(person.is_alive() for person in people):
+            time.sleep(2)
+            most = {name: max(most[name], memory(child.pid)) for name, child in children.items()}
+        used = {f"{name}_mib": mib for name, mib in most.items()}
     finally:
-        for child in children:
+        for child in children.values():
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
     errors = [error for person in people for error in person.errors]

@@ -19,7 +19,7 @@ def child_exit(server: Any, worker: Any) -> None:
     """Forget what only a living process can have; what it counted stays counted."""
     from prometheus_client import multiprocess
 
-    multiprocess.mark_process_dead(worker.pid)
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def on_exit(server: Any) -> None:

@@ -62,6 +62,6 @@ def figures(request: HttpRequest) -> HttpResponse:
     requests, tables = REGISTRY, CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # config/gunicorn.py
         requests = CollectorRegistry()
-        MultiProcessCollector(requests)
+        MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
     tables.register(Figures())
     return HttpResponse(generate_latest(requests) + generate_latest(tables), content_type=CONTENT_TYPE_LATEST)

@@ -339,7 +339,7 @@ USE_TZ = True
 ATTUNE_METRICS_TOKEN = env.str("ATTUNE_METRICS_TOKEN", default="")
 LOG_FORMAT = env.str("ATTUNE_LOG_FORMAT", default="json" if PRODUCTION else "console")
 # What every line has, whether the product or a library wrote it: the ids of its request and job, where, how bad, when.
-LOGGED = [
+LOGGED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
@@ -376,8 +376,8 @@ LOGGING = {
 
 
 # Admin ------------------------------------------------------------------------------------------------------------
-def admin_link(title: str, icon: str, model: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:annotation_{model}_changelist")}
+def admin_link(title: str, icon: str, model: str, app: str = "annotation") -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{app}_{model}_changelist")}
 
 
 UNFOLD = {
@@ -445,6 +445,9 @@ UNFOLD = {
                     admin_link("Accounts", "person", "user"),
                     admin_link("Memberships", "group", "membership"),
                     admin_link("Invitations", "mail", "invitation"),
+                    admin_link("Sessions", "devices", "usersession", "usersessions"),
+                    admin_link("Second factors", "key", "authenticator", "mfa"),
+                    admin_link("Locks", "lock", "accessattempt", "axes"),
                     admin_link("Audit log", "history", "auditevent"),
                 ],
             },

@@ -52,18 +52,24 @@ class AuditedAdmin(ModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     show_full_result_count = False
 
-    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        record(cast(User, request.user), "change" if change else "add", obj, fields=list(form.changed_data))
+    # Django calls these for everything it does by the admin: forms, the rows inside them, passwords, deletions.
 
-    def delete_model(self, request: HttpRequest, obj: Model) -> None:
-        record(cast(User, request.user), "delete", f"{obj._meta.model_name} {obj}")
-        super().delete_model(request, obj)
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        record(cast(User, request.user), "add", named(obj), what=message)
+        return super().log_addition(request, obj, message)
 
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        record(cast(User, request.user), "change", named(obj), what=message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         for obj in queryset:
-            record(cast(User, request.user), "delete", f"{obj._meta.model_name} {obj}")
-        super().delete_queryset(request, queryset)
+            record(cast(User, request.user), "delete", named(obj))
+        return super().log_deletions(request, queryset)
+
+
+def named(obj: Model) -> str:
+    return f"{obj._meta.model_name} {obj}"
 
 
 class RecordAdmin(ModelAdmin):  # type: ignore[misc]

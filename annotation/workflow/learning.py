@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import default_storage
 from django.db.models import QuerySet
 
 from annotation.inference.base import find_base, sha256_of
@@ -112,6 +114,16 @@ def _save(found: VerifiedTraining, output: Path, campaign: Campaign, dialogues: 
     (output / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
+def _keep(output: Path, folder: str) -> str:
+    """Put what was learned where every host finds it and backups look, beside the bundles; return where that is."""
+    for path in (output / "card.json", output / "adapter.safetensors", *output.glob("fold-*/adapter.safetensors")):
+        name = f"{folder}/{path.relative_to(output).as_posix()}"
+        default_storage.delete(name)  # of an attempt that was killed
+        with path.open("rb") as stream:
+            default_storage.save(name, File(stream))
+    return folder
+
+
 def _store(
     found: VerifiedTraining, output: Path, campaign: Campaign, dialogues: list[str], threads: int | None
 ) -> Classifier:
@@ -120,11 +132,12 @@ def _store(
     paths = [output / f"fold-{fold}" / "adapter.safetensors" for fold in range(len(found.adapters))]
     fold_of = {int(name): int(fold) for name, fold in zip(dialogues, found.folds, strict=True)}
     classifiers = [load_default(adapter=path, cache=settings.ATTUNE_CACHE_DIR, threads=threads) for path in paths]
+    revision = digest_of(*[one.revision for one in classifiers], *[sha256_of(path) for path in paths])
     row, _ = Classifier.objects.get_or_create(
         name=f"attune-campaign-{campaign.pk}",
-        revision=digest_of(*[one.revision for one in classifiers], *[sha256_of(path) for path in paths]),
+        revision=revision,
         defaults={
-            "source": str(output),
+            "source": _keep(output, f"classifiers/{revision}"),
             "labels": list(scheme.labels),
             "settings": scheme.to_json() | {"folds": {"dialogues": {str(k): v for k, v in fold_of.items()}}},
         },

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
 from annotation.inference import verified
@@ -126,6 +127,8 @@ def test_stored_predictions_never_come_from_a_classifier_that_saw_the_dialogue(
     )
     row = Classifier.objects.get(name=f"attune-campaign-{labelled.pk}")
     assert not row.is_default
+    folders, names = default_storage.listdir(row.source)  # where every host finds it, and backups
+    assert (sorted(folders), sorted(names)) == (["fold-0", "fold-1"], ["adapter.safetensors", "card.json"])
     for utterance in Utterance.objects.all():
         fold = fold_of_dialogues(row, [utterance.dialogue_id])
         assert fold is not None

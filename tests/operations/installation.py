@@ -52,6 +52,15 @@ def container_command(service: str) -> list[str]:
     return [sys.executable, *command[1:]] if command[0] == "python" else [sys.executable, "-m", *command]
 
 
+def health_check(service: str) -> list[str]:
+    """What the compose file asks to learn whether a service is well, as a command of this machine."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    kind, *command = compose["services"][service]["healthcheck"]["test"]
+    if kind == "CMD-SHELL":
+        return ["sh", "-c", command[0].replace("$$", "$")]
+    return [sys.executable if part == "python" else part for part in command]
+
+
 def free_port() -> int:
     with contextlib.closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.installation import Browser, Link, Postgres, Redis, Server, kill_group, wait_until
+from tests.operations.installation import (
+    ROOT,
+    Browser,
+    Link,
+    Postgres,
+    Redis,
+    Server,
+    free_port,
+    health_check,
+    kill_group,
+    wait_until,
+)
 
 TEXTS = 2400
 FILL = f"""
@@ -93,6 +108,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made = Lab(tmp_path_factory.mktemp("lab"), postgres, broker)
         ends.callback(made.server.stop)
         yield made
+
+
+def test_the_health_checks_of_the_containers_tell_well_from_dead(lab: Lab) -> None:
+    def well(service: str, *changes: tuple[str, str]) -> bool:
+        command = health_check(service)
+        for old, new in changes:
+            assert old in command[-1]
+            command[-1] = command[-1].replace(old, new)
+        here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOSTNAME": socket.gethostname()}
+        done = subprocess.run(
+            command, cwd=ROOT, env=lab.server.env | here, capture_output=True, timeout=120, check=False
+        )
+        return done.returncode == 0
+
+    assert well("web", ("8000", str(lab.server.port)))
+    assert not well("web", ("8000", str(free_port())))
+    wait_until(lambda: well("worker", ("--timeout 5", "--timeout 30")), "the worker does not answer")
+    assert not well("quick", ("--timeout 5", "--timeout 2"))  # none was started
+    wait_until(lambda: well("beat", ("/tmp/beat", str(lab.server.folder / "beat"))), "beat shows no sign")
 
 
 def test_postgresql_restarts_under_people_and_a_job(lab: Lab) -> None:

@@ -21,7 +21,7 @@ from evaluation.rendering.cells import (
 PACKAGES: Final = ("booktabs", "graphicx", "longtable", "array")
 LONG: Final = 40
 WIDE: Final = 90
-"""So many characters fit on a line of an A4 page in footnotesize; a long or wordy table that needs more gets fitted columns."""
+"""So many characters fit on a line of an A4 page; the columns of a long or wordy table that needs more are fitted."""
 UNBROKEN: Final = 24
 _SPECIAL: Final[Mapping[str, str]] = {
     "\\": r"\textbackslash{}",

@@ -22,7 +22,7 @@ from evaluation.groups import REFERENCE_SYSTEM, GroupData, MetricOptions, split_
 from evaluation.intervals import FEW_CLUSTERS
 from evaluation.metrics import GroupMetrics, group_metrics
 from evaluation.report_bundle import ReportSettings, ReportTables, compare, read_bundle, write_tables
-from evaluation.report_metrics import alignment, any_verified, diversity, flatness, headline, named
+from evaluation.report_metrics import DATASET, alignment, any_verified, diversity, flatness, headline, named
 from evaluation.report_model import (
     Cell,
     Column,
@@ -331,7 +331,10 @@ def _responses_table(responses: pd.DataFrame) -> Table:
     names = [str(name) for name in responses.columns]
     words = [name for name in names if name in ("dataset", "system")]
     columns = tuple(
-        Column(name, name.replace("_", " ").capitalize(), "text" if name in words else "count") for name in names
+        DATASET
+        if name == DATASET.key
+        else Column(name, name.replace("_", " ").capitalize(), "text" if name in words else "count")
+        for name in names
     )
     rows: list[dict[str, Cell]] = []
     for _, row in responses.iterrows():

@@ -222,18 +222,23 @@ class CampaignAdmin(AuditedAdmin):
 class SampledTurnAdmin(RecordAdmin):
     list_display = ["campaign", "draw_order", "turn", "stratum", "inclusion_probability"]
     list_filter = ["campaign", "stratum"]
+    search_fields = ["turn__dialogue__source_id"]
+    list_select_related = ["campaign", "turn__dialogue__dataset"]
 
 
 @admin.register(Item)
 class ItemAdmin(RecordAdmin):
     list_display = ["campaign", "kind", "position", "needs_attention"]
     list_filter = ["campaign", "kind", "needs_attention"]
+    search_fields = ["sampled_turn__turn__dialogue__source_id", "gold__text"]
+    list_select_related = ["campaign"]
 
 
 @admin.register(Slot)
 class SlotAdmin(RecordAdmin):
     list_display = ["campaign", "task", "item", "number", "state", "annotator", "leased_until"]
     list_filter = ["campaign", "task", "state"]
+    search_fields = ["annotator__username", "item__sampled_turn__turn__dialogue__source_id"]
     list_select_related = ["campaign", "annotator", "item"]
 
 
@@ -258,4 +263,5 @@ class JudgmentAdmin(RecordAdmin):
 class AdjudicationAdmin(RecordAdmin):
     list_display = ["received_at", "adjudicator", "item", "label", "standing"]
     list_filter = ["standing", "item__campaign"]
+    search_fields = ["adjudicator__username", "label"]
     list_select_related = ["adjudicator", "item"]

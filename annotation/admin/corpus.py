@@ -17,6 +17,7 @@ from annotation.workflow.prelabel import make_default
 @admin.register(Dataset)
 class DatasetAdmin(AuditedAdmin):
     list_display = ["name", "title", "licence", "dialogues_count", "created_at"]
+    list_filter = ["licence", "created_at"]
     search_fields = ["name", "title"]
     actions_list = ["import_file", "prelabel", "report"]
     readonly_fields = ["created_at"]
@@ -86,6 +87,7 @@ class ResponseInline(TabularInline):  # type: ignore[misc]
 class TurnAdmin(RecordAdmin):
     list_display = ["dialogue", "position", "user_utterance"]
     list_filter = ["dialogue__dataset"]
+    search_fields = ["dialogue__source_id", "user_utterance__shown"]
     list_select_related = ["dialogue__dataset", "user_utterance"]
     inlines = [ResponseInline]
 
@@ -121,6 +123,8 @@ class ResponseAdmin(RecordAdmin):
 @admin.register(Classifier)
 class ClassifierAdmin(RecordAdmin):
     list_display = ["name", "revision", "source", "is_default", "created_at"]
+    list_filter = ["is_default", "created_at"]
+    search_fields = ["name", "revision", "source"]
     actions = ["choose"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -143,6 +147,8 @@ class ClassifierAdmin(RecordAdmin):
 class ImportRunAdmin(RecordAdmin):
     list_display = ["file_name", "dataset", "kind", "started_at", "finished_at", "read", "bad"]
     list_filter = ["kind", "dataset"]
+    search_fields = ["file_name", "sha256"]
+    list_select_related = ["dataset"]
 
     @admin.display(description="counts")
     def read(self, run: ImportRun) -> str:

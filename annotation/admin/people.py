@@ -55,6 +55,8 @@ class MembershipAdmin(AuditedAdmin):
 class InvitationAdmin(RecordAdmin):
     list_display = ["campaign", "role", "uses_left", "expires_at", "created_by", "created_at"]
     list_filter = ["campaign", "role"]
+    search_fields = ["note", "created_by__username"]
+    list_select_related = ["campaign", "created_by"]
     exclude = ["token_digest"]
 
 

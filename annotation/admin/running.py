@@ -22,6 +22,7 @@ from annotation.workflow.accounts import record
 class JobAdmin(RecordAdmin):
     list_display = ["kind", "bar", "created_by", "created_at", "finished_at", "outcome"]
     list_filter = ["kind", "state"]
+    search_fields = ["message", "error", "created_by__username"]
     list_select_related = ["created_by"]
     actions = ["cancel"]
     actions_detail = ["cancel_this"]
@@ -83,6 +84,7 @@ class JobAdmin(RecordAdmin):
 class ReportRunAdmin(RecordAdmin):
     list_display = ["title", "campaign", "created_at", "finished_at", "read", "affected_by_withdrawal"]
     list_filter = ["campaign", "affected_by_withdrawal"]
+    search_fields = ["title", "campaign__title"]
     list_select_related = ["campaign"]
     actions = ["compare"]
     exclude = ["results"]

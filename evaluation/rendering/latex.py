@@ -20,6 +20,9 @@ from evaluation.rendering.cells import (
 
 PACKAGES: Final = ("booktabs", "graphicx", "longtable", "array")
 LONG: Final = 40
+WIDE: Final = 90
+"""So many characters fit on a line of an A4 page; the columns of a long or wordy table that needs more are fitted."""
+UNBROKEN: Final = 24
 _SPECIAL: Final[Mapping[str, str]] = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -90,7 +93,8 @@ def escape(text: str) -> str:
 def cell(value: Any, kind: str, reasons: dict[str, str]) -> str:
     """Give a cell; an estimate as its value and its interval in small type, a reason as a letter for the note."""
     if not is_estimate(value):
-        return escape(cell_text(value, kind))
+        parts = re.findall(r"\S+|\s+", cell_text(value, kind))
+        return "".join(r"\allowbreak{}".join(map(escape, _pieces(part))) for part in parts)
     if value["value"] is None:
         words = reason_text(value.get("reason"))
         letter = reasons.setdefault(words, chr(97 + len(reasons)))
@@ -100,6 +104,11 @@ def cell(value: Any, kind: str, reasons: dict[str, str]) -> str:
         low, high = (escape(number_text(float(bound), scale_of(kind))) for bound in value["interval"])
         text += rf" {{\scriptsize [{low}, {high}]}}"
     return text
+
+
+def _pieces(word: str) -> list[str]:
+    """Cut a word too long for a column, such as a digest, into pieces between which a line may break."""
+    return [word[place : place + UNBROKEN] for place in range(0, len(word), UNBROKEN)]
 
 
 def table_latex(table: Table, *, note: str = "") -> str:
@@ -116,10 +125,15 @@ def table_latex(table: Table, *, note: str = "") -> str:
     caption = rf"\caption{{{escape('. '.join(part for part in (str(table['title']), note) if part))}}}"
     label = rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', str(table['id']))}}}"
     opening = f"% Needs: {', '.join(PACKAGES)}; utf8 input and T1 fonts.\n"
+    needed = {key: _needed(table, key, title) for key, title, _ in columns}
+    # A long table breaks over pages and a wordy one over lines, so neither can be scaled: their columns are fitted.
+    fitted = sum(needed.values()) > WIDE and bool(wordy or len(body) > LONG)
+    if fitted:
+        layout = "".join(_fitted(kind, needed[key] / sum(needed.values())) for key, _, kind in columns)
     if len(body) > LONG:
         return opening + "\n".join(
             [
-                r"{\footnotesize",
+                r"{\scriptsize\setlength{\tabcolsep}{2pt}" if fitted else r"{\footnotesize",
                 rf"\begin{{longtable}}{{{layout}}}",
                 caption + label + r" \\",
                 r"\toprule",
@@ -157,7 +171,7 @@ def table_latex(table: Table, *, note: str = "") -> str:
     return opening + "\n".join(
         [
             r"\begin{table}[htbp]",
-            r"\centering\footnotesize",
+            r"\centering\scriptsize\setlength{\tabcolsep}{2pt}" if fitted else r"\centering\footnotesize",
             caption,
             label,
             *tabular,
@@ -172,9 +186,20 @@ def _longest(table: Table, key: str) -> int:
     return max((len(str(row.get(key) or "")) for row in table["rows"]), default=0)
 
 
+def _needed(table: Table, key: str, title: str) -> int:
+    """Say how many characters a column wants: its longest cell up to a limit, and its title's longest word."""
+    cells = [10 if is_estimate(row.get(key)) else min(24, len(str(row.get(key) or ""))) for row in table["rows"]]
+    return 1 + max([*cells, *(len(word) for word in title.split())])
+
+
+def _fitted(kind: str, share: float) -> str:
+    side = "raggedright" if kind in ("text", "long_text", "label", "interval") else "raggedleft"
+    return rf">{{\{side}\arraybackslash}}p{{\dimexpr{share:.3f}\linewidth-4pt\relax}}"
+
+
 def _column_layout(key: str, kind: str, wordy: set[str], columns: int) -> str:
     if key in wordy:
-        share = max(0.08, min(0.3, 0.86 / max(columns, 1)))
+        share = max(0.08, min(0.45, 0.86 / max(columns, 1)))
         return rf">{{\raggedright\arraybackslash}}p{{{share:.2f}\linewidth}}"
     return "l" if kind in ("text", "long_text", "label", "interval") else "r"
 

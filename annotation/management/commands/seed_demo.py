@@ -65,6 +65,8 @@ class Command(BaseCommand):
             Dataset.objects.filter(name=name).update(title=title, licence="Apache-2.0, invented")
         for path in paths.responses:
             intake.import_responses(path, on_bad_row="abort")
+        for system in System.objects.filter(name__startswith="demo-"):
+            System.objects.filter(pk=system.pk).update(title=f"{system.name.removeprefix('demo-').title()} (demo)")
 
     @transaction.atomic
     def make_campaign(self, classifier: Classifier, turns: int) -> Campaign:

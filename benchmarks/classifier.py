@@ -133,9 +133,9 @@ def cold_start(cache: Path, threads: int) -> dict[str, float]:
     return found
 
 
-def measure(texts: Sequence[str], *, threads: int, sample: int, cache: Path) -> dict[str, Any]:
+def measure(texts: Sequence[str], *, threads: int, sample: int, cache: Path, runtime: str = "auto") -> dict[str, Any]:
     """Run every way on the texts (the plain ones on an even sample) and give rates and ratios."""
-    classifier = load_default(cache=cache, threads=threads)
+    classifier = load_default(cache=cache, threads=threads, runtime=runtime)
     classifier.probabilities(list(texts[:200]))
     wall, cpu = timed(lambda: classifier.probabilities(texts))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -253,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=10_000, help="texts at most")
     parser.add_argument("--sample", type=int, default=200, help="texts for the plain ways")
     parser.add_argument("--threads", type=int, default=usable_threads())
+    parser.add_argument("--runtime", default="auto", help="for example openvino-fp32, as on a CPU without bf16")
     chosen = parser.parse_args(arguments)
     if chosen.redial:
         texts = redial_texts(chosen.redial)[: chosen.count]
@@ -261,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         texts = invented(chosen.count)
     with tempfile.TemporaryDirectory() as cache:
-        found = measure(texts, threads=chosen.threads, sample=chosen.sample, cache=Path(cache))
+        found = measure(texts, threads=chosen.threads, sample=chosen.sample, cache=Path(cache), runtime=chosen.runtime)
     print(table(found), file=sys.stderr)
     print(json.dumps(found))
 

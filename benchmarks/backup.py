@@ -32,7 +32,8 @@ Judgment = old.get_model("annotation", "Judgment")
 for start in range(0, {judgments}, 2000):
     Judgment.objects.bulk_create([
         Judgment(id=uuid.uuid4(), item=items[0], annotator=person, action="label", label="joy", set_aside=True,
-                 comment="a comment of some length, as people write them now and then") for _ in range(min(2000, {judgments} - start))])
+                 comment="a comment of some length, as people write them now and then")
+        for _ in range(min(2000, {judgments} - start))])
 """
 COUNT = "from annotation.models import Judgment; print(Judgment.objects.count())"
 

@@ -85,6 +85,9 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 class Server:
     """A production installation in a folder of its own. HTTPS is the proxy's; here its headers are sent by hand."""
 
+    static: Path | None = None
+    """Collected by the first server of a run, for all."""
+
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder, self.port = folder, free_port()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ATTUNE_", "DJANGO_"))}
@@ -95,7 +98,7 @@ class Server:
             "ATTUNE_TRUSTED_ORIGINS": "https://attune.example",
             "ATTUNE_PROXIES": "1",
             "ATTUNE_DATA_DIR": str(folder),
-            "ATTUNE_STATIC_ROOT": str(folder / "static"),
+            "ATTUNE_STATIC_ROOT": str(Server.static or folder / "static"),
             "ATTUNE_METRICS_TOKEN": TOKEN,
             "ATTUNE_LOG_LEVEL": "INFO",
             "ATTUNE_CLASSIFIER_THREADS": "1",
@@ -106,7 +109,9 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.others: list[subprocess.Popen[bytes]] = []
         self.run(*container_command("migrate"), "-v0")
-        self.run(sys.executable, "manage.py", "collectstatic", "--no-input", "-v0")
+        if Server.static is None:
+            self.run(sys.executable, "manage.py", "collectstatic", "--no-input", "-v0")
+            Server.static = folder / "static"
         self.shell(PEOPLE)
 
     def run(self, *command: str) -> str:

@@ -163,7 +163,8 @@ def _standard_error(residuals: Floats, design: Design, target: Target) -> tuple[
         variance = count / (count - 1) * float(sums @ sums)
         return math.sqrt(variance) / total, count - 1, "cluster-linearised"
     pooled, freedom, singles = 0.0, 0, []
-    for h in np.unique(design.strata):  # those of them that are here: a domain may lack some
+    # In a domain, such as the turns without surprise, a stratum may have no unit left: it adds nothing.
+    for h in np.unique(design.strata):
         rows = design.strata == h
         centred = residuals[rows] - residuals[rows].mean()
         _, place = np.unique(design.dialogues[rows], return_inverse=True)

@@ -256,7 +256,8 @@ def _numbers(report: Report | Mapping[str, Any]) -> dict[tuple[str, str, str, st
             words = [column["key"] for column in table["columns"] if column["kind"] == "text"]
             seen: dict[str, int] = {}
             for row in table["rows"]:
-                name = " · ".join(keys.get(str(row[key]), str(row[key])) for key in words if row.get(key) is not None)
+                said = (keys.get(str(row[key]), str(row[key])) for key in words if row.get(key) is not None)
+                name = " · ".join(dict.fromkeys(said))
                 seen[name] = seen.get(name, 0) + 1
                 label = name if seen[name] == 1 else f"{name} ({seen[name]})"
                 for column in table["columns"]:

@@ -395,3 +395,14 @@ def test_titles_travel_with_the_bundle(tmp_path):
     assert dumps(recompute(tmp_path)) == dumps(build_report(tables, settings))
     with pytest.raises(ValueError, match="names are given as datasets and systems"):
         ReportSettings.from_json({"names": {"colours": {}}})
+
+
+def test_a_stratum_that_holds_nothing_but_surprise_does_not_stop_the_report():
+    """Where surprise counts as neither, its stratum is empty: strata are predicted labels in the default design."""
+    table = turns(verified=True)
+    table["stratum"] = table["user_label"]
+    table["inclusion_probability"] = 1.0
+    report = build_report(ReportTables(table), SETTINGS)
+    excluded = row_of(report, "alignment-surprise", system="a", place="excluded")
+    # verified pairs of a without surprise: d1/1, d1/2, d2/1 match; d3/1 sadness-anger too; d3/2 neutral-joy does not
+    assert value_of(excluded["c_verified"]) == pytest.approx(4 / 5)

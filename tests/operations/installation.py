@@ -94,7 +94,7 @@ class Server:
         self.env = kept | {
             "ATTUNE_PRODUCTION": "1",
             "ATTUNE_SECRET_KEY": uuid.uuid4().hex * 2,
-            "ATTUNE_ALLOWED_HOSTS": "attune.example,127.0.0.1",
+            "ATTUNE_ALLOWED_HOSTS": "attune.example",  # one name, as in the compose file
             "ATTUNE_TRUSTED_ORIGINS": "https://attune.example",
             "ATTUNE_PROXIES": "1",
             "ATTUNE_DATA_DIR": str(folder),

@@ -122,7 +122,7 @@ def test_the_health_checks_of_the_containers_tell_well_from_dead(lab: Lab) -> No
         )
         return done.returncode == 0
 
-    assert well("web", ("8000", str(lab.server.port)))
+    wait_until(lambda: well("web", ("8000", str(lab.server.port))), "the web server is not well")
     assert not well("web", ("8000", str(free_port())))
     wait_until(lambda: well("worker", ("--timeout 5", "--timeout 30")), "the worker does not answer")
     assert not well("quick", ("--timeout 5", "--timeout 2"))  # none was started

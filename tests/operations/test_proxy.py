@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     proxy = Proxy(tmp_path_factory.mktemp("proxy"))
     made = Server(
         tmp_path_factory.mktemp("behind"),
-        ATTUNE_ALLOWED_HOSTS="localhost,attune.example,127.0.0.1",
+        ATTUNE_ALLOWED_HOSTS="localhost,attune.example",
         ATTUNE_TRUSTED_ORIGINS=proxy.origin,
     )
     with contextlib.ExitStack() as ends:

@@ -187,6 +187,7 @@ def associations(
     seed: int = 0,
     confidence: float = DEFAULT_CONFIDENCE,
     sensitivity: bool = True,
+    scale: tuple[float, float] | None = None,
 ) -> list[Association]:
     """Estimate, for every outcome and flag, the adjusted difference between aligned and misaligned turns.
 
@@ -197,6 +198,8 @@ def associations(
         left out. Holm's family is all outcomes x flags, as declared by these arguments.
     sensitivity
         Also fit the ordinal model, and for the first flag the mixed model (seconds each).
+    scale
+        Lowest and highest rating: the intervals of mean ratings end there.
     """
     found = []
     for outcome in sorted(ratings["outcome"].astype(str).unique()):
@@ -206,7 +209,7 @@ def associations(
                 continue
             frame = part[part[flag].notna()].reset_index(drop=True)
             mixed = sensitivity and flag == flags[0]
-            found.append(_associate(frame, outcome, flag, replicates, seed, confidence, sensitivity, mixed))
+            found.append(_associate(frame, outcome, flag, replicates, seed, confidence, sensitivity, mixed, scale))
     chances = np.array([np.nan if one.p is None else one.p for one in found])
     adjusted = holm(chances) if len(found) else chances
     return [replace(one, p_holm=float(p) if np.isfinite(p) else None) for one, p in zip(found, adjusted, strict=True)]
@@ -221,12 +224,13 @@ def _associate(
     confidence: float,
     sensitivity: bool,
     mixed: bool,
+    scale: tuple[float, float] | None,
 ) -> Association:
     codes = cluster_codes(*_dialogue_columns(frame))[0] if len(frame) else np.empty(0, dtype=np.int64)
     y = frame["value"].to_numpy(dtype=float)
     aligned = frame[flag].to_numpy(dtype=bool) if len(frame) else np.empty(0, dtype=bool)
     clusters = len(np.unique(codes))
-    means = [_mean(y[rows], codes[rows], confidence) for rows in (aligned, ~aligned)]
+    means = [_mean(y[rows], codes[rows], confidence, scale) for rows in (aligned, ~aligned)]
     delta = _delta_estimate(y, aligned, codes, replicates, seed, f"ratings/{outcome}/{flag}", confidence)
     p: float | None = None
     rows: dict[str, Estimate] = {}
@@ -274,10 +278,12 @@ def _turns(frame: pd.DataFrame) -> int:
     return len(frame[keys].drop_duplicates()) if len(frame) else 0
 
 
-def _mean(values: Floats, codes: NDArray[np.int64], confidence: float) -> Estimate:
+def _mean(
+    values: Floats, codes: NDArray[np.int64], confidence: float, scale: tuple[float, float] | None
+) -> Estimate:
     if not len(values):
         return undefined("no_data")
-    return cluster_linearised(values, None, codes, confidence=confidence)
+    return cluster_linearised(values, None, codes, confidence=confidence, bounds=scale)
 
 
 def _delta_estimate(

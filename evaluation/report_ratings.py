@@ -61,7 +61,13 @@ def quality(
         warning = "No rated turn has human labels on both sides: aligned and misaligned turns cannot be told apart."
         return Section("quality", 8, title, caption, tuple(tables), (), (warning,))
     found = associations(
-        ratings, flags=flags, replicates=replicates, seed=seed, confidence=confidence, sensitivity=sensitivity
+        ratings,
+        flags=flags,
+        replicates=replicates,
+        seed=seed,
+        confidence=confidence,
+        sensitivity=sensitivity,
+        scale=scale,
     )
     tables += [_association_table(found, word), _sensitivity_table(found)]
     emotions = by_emotion(ratings, flags[0], confidence=confidence)

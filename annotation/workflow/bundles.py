@@ -219,18 +219,29 @@ def compare(first: ReportRun, second: ReportRun) -> list[Difference]:
     changed: list[Any] = compare_reports(before, after).to_dict("records")
     for row in changed:
         column = words.get(("column", row["table"], row["column"]), row["column"])
+        short = (_rounded(row["before"]), _rounded(row["after"]))
+        shown = short if short[0] != short[1] else (row["before"], row["after"])
         found.append(
             Difference(
                 section=words.get(("section", row["section"], ""), row["section"]),
                 table=words.get(("table", row["table"], ""), row["table"]),
                 row=row["row"],
                 column=column if row["part"] == "value" else f"{column}, {row['part']}",
-                before=row["before"],
-                after=row["after"],
+                before=shown[0],
+                after=shown[1],
                 difference="" if pd.isna(row["change"]) else f"{row['change']:+.4g}".replace("-", "\u2212"),
             )
         )
     return found
+
+
+def _rounded(text: str) -> str:
+    """A number as people read it: four digits are enough to see what changed, and the bundles hold all of them."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if number.is_integer() else f"{number:.4g}".replace("-", "\u2212")
 
 
 def _titles(report: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:

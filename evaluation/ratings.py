@@ -278,9 +278,7 @@ def _turns(frame: pd.DataFrame) -> int:
     return len(frame[keys].drop_duplicates()) if len(frame) else 0
 
 
-def _mean(
-    values: Floats, codes: NDArray[np.int64], confidence: float, scale: tuple[float, float] | None
-) -> Estimate:
+def _mean(values: Floats, codes: NDArray[np.int64], confidence: float, scale: tuple[float, float] | None) -> Estimate:
     if not len(values):
         return undefined("no_data")
     return cluster_linearised(values, None, codes, confidence=confidence, bounds=scale)

@@ -74,7 +74,7 @@ def commands(host: str, port: int) -> dict[str, list[str]]:
             *("--preload", "--no-control-socket", "--log-level", "warning"),
         ],
         "worker": [
-            *(sys.executable, "-m", "celery", "--quiet", "--app", "config", "worker", "--beat"),
+            *(sys.executable, "-m", "celery", "--app", "config", "--quiet", "worker", "--beat"),
             *("--loglevel", "WARNING", "--schedule", str(data_dir() / "beat"), "--without-mingle", "--without-gossip"),
         ],
     }

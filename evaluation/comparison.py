@@ -13,7 +13,7 @@ import itertools
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from scipy import stats
 
 from evaluation import counts as ct
 from evaluation.counts import Cube, Floats, K
-from evaluation.estimation import difference_mean
+from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS, difference_mean
 from evaluation.groups import GroupData, MetricOptions
 from evaluation.intervals import (
     DEFAULT_REPLICATES,
@@ -57,6 +57,8 @@ class PairDifference:
         Sign-flip permutation of the raw difference, and adjusted over all pairs of the measure and data set.
     detectable
         The true difference that this design would find with a power of .80 at level .05, unadjusted.
+    p_corrected, p_corrected_holm
+        t test of the corrected difference, 2 P(t(min(D - 1, n - 2)) > |value| / SE), and adjusted in the same way.
     """
 
     measure: str
@@ -67,6 +69,8 @@ class PairDifference:
     p: float | None
     p_holm: float | None
     detectable: float | None
+    p_corrected: float | None = None
+    p_corrected_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,9 @@ class Comparison:
         Shape (systems, systems): the share of resamples in which a system holds a rank (1 is the highest value).
     letters
         Systems that share a letter are not separated by the Holm-adjusted tests.
+    letters_by
+        Whose labels those tests compare: `human` (the corrected differences) once every pair has at least `MIN_LABELS`
+        verified turns in `MIN_CLUSTERS` dialogues, else `classifier`.
     reference
         The system that is the human reference, empty without one.
     """
@@ -97,6 +104,7 @@ class Comparison:
     turns: int
     dialogues: int
     reference: str = ""
+    letters_by: Literal["classifier", "human"] = "classifier"
 
 
 def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> list[NDArray[np.int64]]:
@@ -223,24 +231,32 @@ def _compare(
     pairs = [(i, j) for i, j in itertools.combinations(order, 2) if np.isfinite(values[[i, j]]).all()]
     p = np.array([_sign_flip(panel.cubes[i], panel.cubes[j], statistic, permutations, seed, dataset) for i, j in pairs])
     adjusted = holm(p) if len(p) else p
+    corrected = [_corrected(measure, groups[i], groups[j], rows[i], rows[j], options) for i, j in pairs]
+    by_people = np.array([_t_test(one) for one in corrected])
+    settled = holm(by_people) if len(pairs) else by_people
     results = []
-    for (i, j), chance, family in zip(pairs, p, adjusted, strict=True):
+    for place, (i, j) in enumerate(pairs):
         raw = bootstrap_estimate(float(values[i] - values[j]), draws[i] - draws[j], bounds=(-1.0, 1.0), **settings)
-        corrected = _corrected(measure, groups[i], groups[j], rows[i], rows[j], options)
         results.append(
             PairDifference(
                 measure,
                 groups[i].system,
                 groups[j].system,
                 raw,
-                corrected,
-                float(chance) if np.isfinite(chance) else None,
-                float(family) if np.isfinite(family) else None,
+                corrected[place],
+                _known(p[place]),
+                _known(adjusted[place]),
                 detectable_difference(raw.se, panel.dialogues),
+                _known(by_people[place]),
+                _known(settled[place]),
             )
         )
     names = tuple(groups[i].system for i in order)
-    apart = {(pair.first, pair.second) for pair in results if pair.p_holm is not None and pair.p_holm < LEVEL}
+    suffice = len(corrected) > 0 and all(
+        one.se and one.n >= MIN_LABELS and (one.clusters or 0) >= MIN_CLUSTERS for one in corrected
+    )
+    decided = [(pair, pair.p_corrected_holm if suffice else pair.p_holm) for pair in results]
+    apart = {(pair.first, pair.second) for pair, chance in decided if chance is not None and chance < LEVEL}
     return Comparison(
         dataset,
         measure,
@@ -252,7 +268,20 @@ def _compare(
         panel.turns,
         panel.dialogues,
         next((group.system for group in groups if group.is_reference), ""),
+        "human" if suffice else "classifier",
     )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _t_test(estimate: Estimate) -> float:
+    """Two-sided p of an estimate against 0, on the degrees of freedom of its interval; NaN without a spread."""
+    if estimate.value is None or not estimate.se or not estimate.clusters:
+        return float("nan")
+    df = max(1, min(estimate.clusters - 1, estimate.n - 2))
+    return float(2 * stats.t.sf(abs(estimate.value / estimate.se), df))
 
 
 def detectable_difference(se: float | None, clusters: int) -> float | None:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from evaluation.comparison import Comparison
 from evaluation.counts import Floats
+from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS
 from evaluation.groups import MetricOptions
 from evaluation.metrics import GroupMetrics
 from evaluation.report_metrics import DATASET, HUMAN, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
@@ -24,6 +25,9 @@ MEASURES: Final = {
     "flatness": "Expressive range (flatness score)",
     "macro_f1": "Macro-F1",
 }
+
+
+LETTERS_BY: Final = {"classifier": "classifier labels", "human": "human labels"}
 
 
 def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Section:
@@ -44,6 +48,7 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                     "system": shown(one, system),
                     "value": one.values[place],
                     "letters": one.letters[place],
+                    "letters_by": LETTERS_BY[one.letters_by],
                     "first": number_or_none(chances[0]),
                     "rank_low": _rank(chances, 0.025),
                     "rank_high": _rank(chances, 0.975),
@@ -61,6 +66,7 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                     "p_holm": pair.p_holm,
                     "detectable": pair.detectable,
                     "corrected": pair.corrected,
+                    "p_corrected_holm": pair.p_corrected_holm,
                 }
             )
     tables = (
@@ -73,13 +79,15 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                 SYSTEM,
                 Column("value", "Value on common turns, classifier", "number"),
                 Column("letters", "Not separated"),
+                Column("letters_by", "Letters rest on"),
                 Column("first", "Share of resamples in first place", "number"),
                 Column("rank_low", "Rank, 95 % from", "count"),
                 Column("rank_high", "to", "count"),
             ),
             tuple(ranks),
-            "Systems that share a letter are not separated by the Holm-adjusted tests. Rank 1 has the highest value, "
-            "which is not always the best.",
+            "Systems that share a letter are not separated by the Holm-adjusted tests. These compare the corrected "
+            f"differences where each pair has at least {MIN_LABELS} verified turns in {MIN_CLUSTERS} dialogues, else "
+            "classifier labels. Rank 1 has the highest value, which is not always the best.",
         ),
         Table(
             "pairs",
@@ -94,11 +102,12 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                 Column("p_holm", "p, Holm", "p"),
                 Column("detectable", "Detectable difference", "number"),
                 Column("corrected", "Difference, corrected", "number"),
+                Column("p_corrected_holm", "p of it, Holm", "p"),
             ),
             tuple(pairs),
             "First minus second on the turns both answered, the same dialogues resampled for both. The detectable "
             "difference would be found with a power of 0.80; a smaller one may well be missed. The corrected "
-            "difference speaks for further dialogues like these.",
+            "difference, with its t test, speaks for further dialogues like these.",
         ),
     )
     figures = tuple(

@@ -49,6 +49,7 @@ def test_links_between_the_pages_of_the_documentation_lead_somewhere() -> None:
 
 LONG_WITH_A_REASON = {
     "annotation/workflow/frames.py": "the one door to the statistics: its tables share their keys",
+    "annotation/workflow/reporting.py": "the making of one bundle, with everything that says where it comes from",
     "evaluation/comparison.py": "one family of tests over the same resamples",
     "evaluation/estimation.py": "estimators that share their variance",
     "evaluation/figures.py": "every kind of figure, one frame and one palette",
@@ -124,7 +125,7 @@ def test_containers_run_the_programs_that_make_run_starts(compose: dict[str, Any
     assert web[:2] == ["gunicorn", "config.wsgi"]
     assert "gunicorn config.wsgi" in local["web"]
     assert worker[:4] == ["celery", "--app", "config", "worker"]
-    assert "celery --app config worker" in local["worker"]
+    assert "celery --app config --quiet worker" in local["worker"]
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert shlex.split(dockerfile.split("CMD ", 1)[1].strip().strip("[]").replace(",", " "))[:2] == web[:2]
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from evaluation.comparison import (
     common_turns,
@@ -62,6 +63,34 @@ def test_systems_that_differ_are_separated_and_ranked_and_equal_ones_share_a_let
     assert exact.letters[1] == exact.letters[2]
     by_pair = {(pair.first, pair.second): pair for pair in exact.pairs}
     assert by_pair["good", "same"].p_holm < 0.01
+
+
+def human(table: pd.DataFrame, turned: str, dialogues: int) -> pd.DataFrame:
+    """People agree with the classifier in the first dialogues, but hear only neutral in the responses of one system."""
+    seen = table["dialogue"] < dialogues
+    heard = table["response_label"].mask(table["system"] == turned, "neutral")
+    return table.assign(
+        user_verified=table["user_label"].where(seen), response_verified=heard.where(seen), inclusion_probability=0.5
+    )
+
+
+def test_letters_rest_on_human_labels_once_there_are_enough():
+    """By classifier labels the two are alike; people hear that one of them always answers in the same tone."""
+    table = corpus(120, {"a": 0.6, "b": 0.6})
+    few = comparisons(human(table, "b", 15))["exact"]
+    assert few.letters_by == "classifier"
+    assert few.letters == ("a", "a")
+    many = comparisons(human(table, "b", 60))["exact"]
+    (pair,) = many.pairs
+    assert many.letters_by == "human"
+    assert set(many.letters) == {"a", "b"}
+    assert pair.p_holm > 0.05
+    assert pair.p_corrected == pair.p_corrected_holm
+    assert pair.p_corrected < 0.001
+    t = abs(pair.corrected.value / pair.corrected.se)
+    freedom = min(pair.corrected.clusters - 1, pair.corrected.n - 2)
+    assert pair.p_corrected == pytest.approx(2 * (1 - stats.t.cdf(t, freedom)), abs=1e-12)
+    assert comparisons(human(table, "b", 60))["flatness"].letters_by == "classifier"
 
 
 def test_a_system_compared_with_its_copy_never_differs():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +15,10 @@ from django.utils import timezone
 from annotation import tasks
 from annotation.models import Chunk, Job
 from annotation.workflow import jobs
+from config.celery import BEHIND
 
 pytestmark = pytest.mark.django_db
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -154,3 +160,12 @@ def test_a_broker_that_is_away_does_not_stop_anybody(monkeypatch: pytest.MonkeyP
     tasks.hint(str(job.pk))
     job.refresh_from_db()
     assert job.state == Job.QUEUED
+
+
+def test_a_worker_stands_behind_whoever_answers_people() -> None:
+    program = "import os; from config.celery import stand_back; stand_back(); print(os.nice(0))"
+    before = os.nice(0)
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(said.stdout) == min(before + BEHIND, 19)

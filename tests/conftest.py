@@ -15,6 +15,12 @@ from annotation.workflow.opening import open_campaign
 from tests.factories import ClassifierFactory, MembershipFactory, UserFactory, make_campaign, make_corpus, predict_all
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name a test by how many bytes it is given, not by which: a gzip holds the second of its making, and processes
+    that collect the tests a second apart would not find the same ones."""
+    return f"{argname}-of-{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def forgetful_cache() -> None:
     """Rate limits count in the cache: what one test tried must not lock the next one out."""

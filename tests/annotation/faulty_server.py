@@ -161,12 +161,19 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _answer(self, words: str, body: dict[str, Any], prompt: str, finish: str) -> None:
-        if body.get("stream"):
-            self._stream(words, body, prompt, finish)
-        else:
-            self._send(200, json.dumps(_body(words, finish, prompt)).encode())
+        # Counted before it is sent: whoever has read an answer finds it counted.
         with self.faulty.lock:
             self.faulty.answered[prompt] += 1
+        try:
+            if body.get("stream"):
+                self._stream(words, body, prompt, finish)
+            else:
+                self._send(200, json.dumps(_body(words, finish, prompt)).encode())
+        except OSError:
+            with self.faulty.lock:
+                self.faulty.answered[prompt] -= 1
+            raise
+        with self.faulty.lock:
             if self.faulty.log is not None:
                 with self.faulty.log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(prompt) + "\n")

@@ -69,10 +69,11 @@ def test_a_compiled_graph_is_exported_and_read_back(tmp_path: Path) -> None:
     base, adapter = make_base(tmp_path), make_adapter()
     graph = build_graph(adapter.merged(load_weights(base)), Shape.of(base), (adapter.head_weight, adapter.head_bias))
     made = OpenVinoRuntime.compiled(graph, number_format="fp32", threads=1)
-    again = OpenVinoRuntime.stored(made.export(), number_format="fp32", threads=1)
+    stored = np.frombuffer(bytearray(made.export()), dtype=np.uint8)
+    again = OpenVinoRuntime.stored(stored, number_format="fp32", threads=1)
     assert np.array_equal(made.run(iter([(IDS, MASK)]))[0], again.run(iter([(IDS, MASK)]))[0])
     with pytest.raises(ClassifierError, match="cannot read"):
-        OpenVinoRuntime.stored(b"not a graph", number_format="fp32", threads=1)
+        OpenVinoRuntime.stored(np.frombuffer(bytearray(b"not a graph"), dtype=np.uint8), number_format="fp32", threads=1)
 
 
 def test_an_adapter_survives_saving_in_half_precision(tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ def test_a_passing_fault_is_outlived(server: Server, fault: str) -> None:
 
 @pytest.mark.parametrize("fault", ["stall", "drip"])
 def test_an_answer_that_does_not_come_in_time_is_asked_again(server: Server, fault: str) -> None:
-    _, endpoint = server(then_ok(fault), seconds=3.0)
+    _, endpoint = server(then_ok(fault), seconds=1.5)
     (outcome,) = endpoint.complete([prompt()])
     assert isinstance(outcome.result, Completion)
     assert outcome.attempts == 2

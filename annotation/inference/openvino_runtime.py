@@ -21,7 +21,7 @@ from annotation.inference.engine import Batch
 if TYPE_CHECKING:
     import openvino
 
-GRAPH_VERSION: Final = 1
+GRAPH_VERSION: Final = 2
 """Part of the cache key of compiled graphs."""
 
 _PRECISIONS: Final = {"bf16": "bf16", "fp32": "f32"}
@@ -155,4 +155,6 @@ def _settings(number_format: str, threads: int) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": _PRECISIONS[number_format],
         "NUM_STREAMS": str(threads),
         "INFERENCE_NUM_THREADS": str(threads),
+        # Pinned, the threads of every process go to the same first cores: two workers then share one core.
+        "ENABLE_CPU_PINNING": "NO",
     }

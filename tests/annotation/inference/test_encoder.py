@@ -76,6 +76,16 @@ def test_a_compiled_graph_is_exported_and_read_back(tmp_path: Path) -> None:
         OpenVinoRuntime.stored(np.frombuffer(bytearray(b"not a graph"), dtype=np.uint8), number_format="fp32", threads=1)
 
 
+def test_threads_are_not_pinned_so_that_workers_share_no_core(tmp_path: Path) -> None:
+    """Pinned, the threads of every process go to the same first cores, and a second worker adds nothing."""
+    base, adapter = make_base(tmp_path), make_adapter()
+    graph = build_graph(adapter.merged(load_weights(base)), Shape.of(base), (adapter.head_weight, adapter.head_bias))
+    made = OpenVinoRuntime.compiled(graph, number_format="fp32", threads=1)
+    stored = np.frombuffer(bytearray(made.export()), dtype=np.uint8)
+    for runtime in (made, OpenVinoRuntime.stored(stored, number_format="fp32", threads=1)):
+        assert runtime._compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
 def test_an_adapter_survives_saving_in_half_precision(tmp_path: Path) -> None:
     adapter = make_adapter()
     adapter.save(tmp_path / "adapter.safetensors")

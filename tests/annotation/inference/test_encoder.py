@@ -73,7 +73,8 @@ def test_a_compiled_graph_is_exported_and_read_back(tmp_path: Path) -> None:
     again = OpenVinoRuntime.stored(stored, number_format="fp32", threads=1)
     assert np.array_equal(made.run(iter([(IDS, MASK)]))[0], again.run(iter([(IDS, MASK)]))[0])
     with pytest.raises(ClassifierError, match="cannot read"):
-        OpenVinoRuntime.stored(np.frombuffer(bytearray(b"not a graph"), dtype=np.uint8), number_format="fp32", threads=1)
+        no_graph = np.frombuffer(bytearray(b"not a graph"), dtype=np.uint8)
+        OpenVinoRuntime.stored(no_graph, number_format="fp32", threads=1)
 
 
 def test_threads_are_not_pinned_so_that_workers_share_no_core(tmp_path: Path) -> None:

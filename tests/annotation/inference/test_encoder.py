@@ -72,8 +72,8 @@ def test_a_compiled_graph_is_exported_and_read_back(tmp_path: Path) -> None:
     stored = np.frombuffer(bytearray(made.export()), dtype=np.uint8)
     again = OpenVinoRuntime.stored(stored, number_format="fp32", threads=1)
     assert np.array_equal(made.run(iter([(IDS, MASK)]))[0], again.run(iter([(IDS, MASK)]))[0])
+    no_graph = np.frombuffer(bytearray(b"not a graph"), dtype=np.uint8)
     with pytest.raises(ClassifierError, match="cannot read"):
-        no_graph = np.frombuffer(bytearray(b"not a graph"), dtype=np.uint8)
         OpenVinoRuntime.stored(no_graph, number_format="fp32", threads=1)
 
 

@@ -18,5 +18,11 @@ app.autodiscover_tasks(["annotation"])
 
 @worker_process_init.connect
 def stand_back(**about: Any) -> None:
-    """Somebody waits for the next item, nobody for the next thousand texts."""
+    """Somebody waits for the next item, nobody for the next thousand texts; and the processes share the cores."""
+    from django.conf import settings
+
+    from annotation.inference.default_classifier import usable_threads
+
     os.nice(BEHIND)
+    if not settings.ATTUNE_CLASSIFIER_THREADS:
+        settings.ATTUNE_CLASSIFIER_THREADS = max(1, usable_threads() // settings.CELERY_WORKER_CONCURRENCY)

@@ -20,6 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q, QuerySet, Sum
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from annotation.models import Chunk, Job, User
@@ -123,6 +124,8 @@ def finish(
             message=message[:200],
             finished_at=timezone.now(),
             lease_until=None,
+            # A step tells what it begins: at the end all of it is done.
+            **({"done": Greatest("done", "total")} if state == Job.DONE else {}),
         )
     )
 

@@ -162,10 +162,15 @@ def test_a_broker_that_is_away_does_not_stop_anybody(monkeypatch: pytest.MonkeyP
     assert job.state == Job.QUEUED
 
 
-def test_a_worker_stands_behind_whoever_answers_people() -> None:
-    program = "import os; from config.celery import stand_back; stand_back(); print(os.nice(0))"
+def test_a_worker_stands_behind_whoever_answers_people_and_shares_the_cores() -> None:
+    program = (
+        "import os; from django.conf import settings; from config.celery import stand_back; stand_back(); "
+        "print(os.nice(0), settings.ATTUNE_CLASSIFIER_THREADS)"
+    )
     before = os.nice(0)
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
-    assert int(said.stdout) == min(before + BEHIND, 19)
+    niceness, threads = map(int, said.stdout.split())
+    assert niceness == min(before + BEHIND, 19)
+    assert threads == max(1, len(os.sched_getaffinity(0)) // 2)

@@ -93,6 +93,7 @@ def open_campaign(campaign: Campaign, *, progress: Progress | None = None) -> Op
     slots = _write_items(campaign, verify, sampled, Task.VERIFY, report)
     slots += _write_items(campaign, rate, sampled, Task.RATE, report)
     write_gold_items(campaign)
+    tell_planner()
     now = timezone.now()
     Campaign.objects.filter(pk=campaign.pk, state=Campaign.DRAFT).update(
         state=Campaign.OPEN,
@@ -109,6 +110,14 @@ def open_campaign(campaign: Campaign, *, progress: Progress | None = None) -> Op
     )
     campaign.refresh_from_db()
     return Opening(len(drawn), len(frame), excluded, len(verify) + len(rate), slots)
+
+
+def tell_planner() -> None:
+    """Let PostgreSQL look at tables that have just grown: until it does, each next item is sought the long way."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            for model in (Slot, Item, SampledTurn):
+                cursor.execute(f"ANALYZE {connection.ops.quote_name(model._meta.db_table)}")
 
 
 def pause(campaign: Campaign) -> bool:

@@ -65,7 +65,11 @@ def write_corpus(dialogues: int, systems: int) -> None:
     """Write both data sets with a prediction for every text."""
     reference = System.objects.create(name="reference", kind="human", is_reference=True)
     classifier = Classifier.objects.create(
-        name="drawn", revision="1", labels=list(GO_EMOTIONS), settings={"temperature": 1.1}, is_default=True
+        name="drawn",
+        revision="1",
+        labels=list(GO_EMOTIONS),
+        settings={"temperature": {"dialogue": 1.1}},
+        is_default=True,
     )
     rng = np.random.default_rng(1)
     for name, count, answering in (("redial", dialogues, systems), ("inspired", dialogues // 3, 12)):

@@ -300,6 +300,8 @@ async function start(): Promise<void> {
     happen({ type: 'line', line: trouble === 'signed_out' ? 'signed_out' : 'offline' })
   }
   const phase = phaseFor(briefing)
+  // Until it is known what still waits on this device, the page must not say that all is saved.
+  await sync.recount().catch(() => undefined)
   await take(briefing, phase)
   setInterval(() => {
     if (!document.hidden && session.peek().phase === 'work') void refresh()

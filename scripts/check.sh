@@ -23,14 +23,10 @@ step "services"
 . scripts/services.sh
 status=0
 if [ -n "${ATTUNE_TEST_POSTGRES_URL:-}" ]; then
-  step "what touches the database, on PostgreSQL and Redis"
-  ATTUNE_TEST_DB=postgres python -m pytest -q -n 2 --dist loadgroup -m "not slow and not postgres and not redis" \
-    tests/annotation/test_access_matrix.py tests/annotation/workflow/test_accounts.py tests/annotation/workflow/test_jobs.py \
-    tests/annotation/workflow/test_queue.py tests/annotation/workflow/test_verification.py \
-    tests/annotation/workflow/test_adjudication.py tests/annotation/workflow/test_intake.py tests/annotation/api \
-    --deselect tests/annotation/api/test_schema.py || status=$?
+  step "tests that use the test database, on PostgreSQL and Redis"
+  ATTUNE_TEST_DB=postgres python -m pytest -q -n 3 --dist loadgroup -m "database${marks:+ and $marks}" || status=$?
 fi
 step "tests"
-python -m pytest -q -n 2 --dist loadgroup ${marks:+-m "$marks"} || status=$?
+python -m pytest -q -n 3 --dist loadgroup ${marks:+-m "$marks"} || status=$?
 stop_services
 exit $status

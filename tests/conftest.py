@@ -21,6 +21,20 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return f"{argname}-of-{len(val)}-bytes" if isinstance(val, bytes) else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the test database: it runs on SQLite and on PostgreSQL, and nothing else depends on which it is.
+
+    Tests that start servers of their own come first: they take longest, mostly wait, and run one after another.
+    """
+    for item in items:
+        if {"db", "transactional_db"}.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker(
+            "django_db"
+        ):
+            item.add_marker(pytest.mark.database)
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(autouse=True)
 def forgetful_cache() -> None:
     """Rate limits count in the cache: what one test tried must not lock the next one out."""

@@ -162,7 +162,7 @@ def encode(
     weights: dict[str, torch.Tensor],
     shape: Shape,
     ids: torch.Tensor,
-    mask: torch.Tensor,
+    mask: torch.Tensor | None = None,
     *,
     adapter: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
     scale: float = 1.0,
@@ -176,7 +176,7 @@ def encode(
     weights
         The encoder's tensors, in the number format to compute in.
     ids, mask
-        Token ids and 1/0 mask, both of shape (rows, length).
+        Token ids and 1/0 mask, both of shape (rows, length); no mask: there is no padding.
     adapter
         Factors (A, B) by linear map, when they are not merged into the weights.
     dropout, adapter_dropout
@@ -211,7 +211,9 @@ def encode(
     x = x + weights["embeddings.position_embeddings.weight"][:length]
     x = x + weights["embeddings.token_type_embeddings.weight"][0]
     x = drop(norm("embeddings.LayerNorm", x))
-    hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(mask == 0, -1e4)[:, None, None, :]
+    hidden = None
+    if mask is not None:
+        hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(mask == 0, -1e4)[:, None, None, :]
     head_size = shape.hidden // shape.heads
     for layer in range(shape.layers):
         name = f"encoder.layer.{layer}"
@@ -220,12 +222,16 @@ def encode(
             for part in ("query", "key", "value")
         )
         # Written out: on a CPU the fused kernel's backward pass takes a third of a training step.
-        scores = torch.matmul(query, key.transpose(-1, -2)) * head_size**-0.5 + hidden
+        scores = torch.matmul(query, key.transpose(-1, -2)) * head_size**-0.5
+        if hidden is not None:
+            scores = scores + hidden
         attended = torch.matmul(torch.softmax(scores, -1), value)
         attended = attended.transpose(1, 2).reshape(rows, length, shape.hidden)
         x = norm(f"{name}.attention.output.LayerNorm", x + drop(linear(f"{name}.attention.output.dense", attended)))
         inner = functional.gelu(linear(f"{name}.intermediate.dense", x))
         x = norm(f"{name}.output.LayerNorm", x + drop(linear(f"{name}.output.dense", inner)))
+    if mask is None:
+        return x.to(torch.float32).mean(1)
     kept = mask.to(torch.float32)[:, :, None]
     return (x.to(torch.float32) * kept).sum(1) / kept.sum(1).clamp(min=1.0)
 

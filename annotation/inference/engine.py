@@ -1,9 +1,9 @@
 """From many texts to few large, evenly filled batches, and back in the order asked for.
 
 A recommendation corpus repeats itself and its utterances differ in length, so the plain way (one by one, or batches as
-they come) spends most of its arithmetic on repeats and padding. Here every distinct text is run once, batches hold
-texts of one padded length only, and a batch is filled by tokens, not by rows. Because a text is always padded to the
-same length, its numbers do not depend on its neighbours.
+they come) spends most of its arithmetic on repeats and padding. Here every distinct text is run once, a batch holds
+texts of one length only, so that there is no padding, and it is filled by tokens, not by rows. With nothing to mask
+out, a text's numbers do not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOKEN_BUDGET: Final = 2048
-"""Padded tokens in one batch on a CPU: large enough to fill the matrix units, small enough to stay in the cache."""
-
-LENGTH_STEP: Final = 8
-"""Texts are padded to a multiple of this many tokens."""
+"""Tokens in one batch on a CPU: large enough to fill the matrix units, small enough to stay in the cache."""
 
 SLICE: Final = 8192
 """Distinct texts tokenised and run at a time, which bounds the memory of one call."""
 
-Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
-"""Token ids and 1/0 mask, both of shape (rows, length)."""
+Batch = NDArray[np.int32]
+"""Token ids of texts of one length, shape (rows, length)."""
 
 
 class Runtime(Protocol):
@@ -50,8 +47,8 @@ class Tokeniser(Protocol):
         ...
 
 
-def plan_batches(lengths: NDArray[np.int64], *, budget: int, step: int) -> list[NDArray[np.int64]]:
-    """Cut texts into batches of one padded length each and at most `budget` padded tokens, longest first.
+def plan_batches(lengths: NDArray[np.int64], *, budget: int) -> list[NDArray[np.int64]]:
+    """Cut texts into batches of one length each and at most `budget` tokens (but at least one text), longest first.
 
     Parameters
     ----------
@@ -63,14 +60,13 @@ def plan_batches(lengths: NDArray[np.int64], *, budget: int, step: int) -> list[
     list of ndarray
         Positions of the texts of each batch; together every position exactly once.
     """
-    padded = -(-lengths // step) * step
-    order = np.argsort(-padded, kind="stable")
+    order = np.argsort(-lengths, kind="stable")
     planned: list[NDArray[np.int64]] = []
-    edges = np.flatnonzero(np.diff(padded[order])) + 1
+    edges = np.flatnonzero(np.diff(lengths[order])) + 1
     for same in np.split(order, edges):
         if len(same) == 0:
             continue
-        rows = max(1, budget // int(padded[same[0]]))
+        rows = max(1, budget // int(lengths[same[0]]))
         planned += [same[start : start + rows] for start in range(0, len(same), rows)]
     return planned
 
@@ -83,7 +79,6 @@ class Engine:
     runtime: Runtime
     prepare: Callable[[str], str]
     columns: int
-    pad_id: int = 0
     budget: int = TOKEN_BUDGET
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -101,21 +96,12 @@ class Engine:
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         ids = [encoding.ids for encoding in self.tokeniser.encode_batch(texts)]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
-        planned = plan_batches(lengths, budget=self.budget, step=LENGTH_STEP)
-        results = self.runtime.run(self._batch([ids[i] for i in rows]) for rows in planned)
+        planned = plan_batches(lengths, budget=self.budget)
+        results = self.runtime.run(np.array([ids[i] for i in rows], dtype=np.int32) for rows in planned)
         found = np.empty((len(texts), self.columns), dtype=np.float32)
         for rows, result in zip(planned, results, strict=True):
             found[rows] = result
         return found
-
-    def _batch(self, rows: list[list[int]]) -> Batch:
-        length = -(-max(len(row) for row in rows) // LENGTH_STEP) * LENGTH_STEP
-        ids = np.full((len(rows), length), self.pad_id, dtype=np.int32)
-        mask = np.zeros((len(rows), length), dtype=np.int32)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        return ids, mask
 
 
 def in_chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -42,11 +42,10 @@ class _TransformersRuntime:
         torch.set_num_threads(self._threads)
         found = []
         with torch.inference_mode():
-            for ids, mask in batches:
-                output = self._model(
-                    input_ids=torch.from_numpy(ids).to(self._device, torch.int64),
-                    attention_mask=torch.from_numpy(mask).to(self._device, torch.int64),
-                )
+            for rows in batches:
+                ids = torch.from_numpy(rows).to(self._device, torch.int64)
+                # Without a mask some models guess one from the ids, and take what they know as padding for it.
+                output = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
                 found.append(output.logits.float().cpu().numpy())
         return found
 
@@ -122,7 +121,6 @@ class TransformerClassifier:
             runtime=runtime,
             prepare=normalise if uncased else folded,
             columns=len(labels),
-            pad_id=int(tokeniser.pad_token_id or 0),
         )
         files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
         facts = [f"{path.name}:{sha256_of(path)}" for path in files]

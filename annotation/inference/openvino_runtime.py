@@ -21,7 +21,7 @@ from annotation.inference.engine import Batch
 if TYPE_CHECKING:
     import openvino
 
-GRAPH_VERSION: Final = 2
+GRAPH_VERSION: Final = 3
 """Part of the cache key of compiled graphs."""
 
 _PRECISIONS: Final = {"bf16": "bf16", "fp32": "f32"}
@@ -45,7 +45,7 @@ def import_openvino() -> Any:
 
 
 def build_graph(weights: dict[str, NDArray[np.float32]], shape: Shape, head: tuple[Any, Any]) -> openvino.Model:
-    """Write the encoder, mean pooling and head as an OpenVINO model: ids and mask (rows, length) -> logits."""
+    """Write the encoder, mean pooling and head as an OpenVINO model: unpadded ids (rows, length) -> logits."""
     ov = import_openvino()
     from openvino import opset13 as op
 
@@ -61,7 +61,6 @@ def build_graph(weights: dict[str, NDArray[np.float32]], shape: Shape, head: tup
         return op.add(product, constant(weights[f"{name}.bias"]))
 
     ids = op.parameter([-1, -1], ov.Type.i32, name="ids")
-    mask = op.parameter([-1, -1], ov.Type.i32, name="mask")
     zero, one = constant(np.array([0], dtype=np.int32)), constant(np.array([1], dtype=np.int32))
     length = op.gather(op.shape_of(ids, "i32"), one, zero)
     # The type embedding is the same for every token, so it is added to the positions once.
@@ -69,9 +68,6 @@ def build_graph(weights: dict[str, NDArray[np.float32]], shape: Shape, head: tup
     places = op.slice(constant(positions), zero, length, one, zero)
     x = op.add(op.gather(constant(weights["embeddings.word_embeddings.weight"]), ids, zero), places)
     x = norm("embeddings.LayerNorm", x)
-    kept = op.convert(mask, "f32")
-    hidden = op.multiply(op.subtract(kept, constant(np.float32(1))), constant(np.float32(1e4)))
-    hidden = op.unsqueeze(hidden, constant(np.array([1, 2], dtype=np.int64)))
     size = shape.hidden // shape.heads
     split = constant(np.array([0, 0, shape.heads, size], dtype=np.int64))
     joined = constant(np.array([0, 0, shape.hidden], dtype=np.int64))
@@ -82,16 +78,14 @@ def build_graph(weights: dict[str, NDArray[np.float32]], shape: Shape, head: tup
             op.transpose(op.reshape(linear(f"{name}.attention.self.{part}", x), split, True), swap)
             for part in ("query", "key", "value")
         )
-        attended = op.scaled_dot_product_attention(query, key, value, hidden)
+        attended = op.scaled_dot_product_attention(query, key, value)
         attended = op.reshape(op.transpose(attended, swap), joined, True)
         x = norm(f"{name}.attention.output.LayerNorm", op.add(x, linear(f"{name}.attention.output.dense", attended)))
         inner = op.gelu(linear(f"{name}.intermediate.dense", x), "erf")
         x = norm(f"{name}.output.LayerNorm", op.add(x, linear(f"{name}.output.dense", inner)))
-    tokens = constant(np.array([1], dtype=np.int64))
-    total = op.reduce_sum(op.multiply(x, op.unsqueeze(kept, constant(np.array([2], dtype=np.int64)))), tokens, False)
-    pooled = op.divide(total, op.reduce_sum(kept, tokens, True))
+    pooled = op.reduce_mean(x, constant(np.array([1], dtype=np.int64)), False)
     logits = op.add(op.matmul(pooled, constant(head[0]), False, True), constant(head[1]))
-    return ov.Model([op.result(logits)], [ids, mask], "attune")
+    return ov.Model([op.result(logits)], [ids], "attune")
 
 
 class OpenVinoRuntime:
@@ -141,8 +135,8 @@ class OpenVinoRuntime:
 
         self._queue.set_callback(keep)
         count = 0
-        for ids, mask in batches:
-            self._queue.start_async({0: ids, 1: mask}, count)
+        for ids in batches:
+            self._queue.start_async({0: ids}, count)
             count += 1
         self._queue.wait_all()
         return [found[index] for index in range(count)]

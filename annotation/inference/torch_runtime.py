@@ -43,12 +43,7 @@ class TorchRuntime:
             torch.set_num_threads(self._threads)
         found: list[Any] = []
         with torch.inference_mode():
-            for ids, mask in batches:
-                pooled = encode(
-                    self._weights,
-                    self._shape,
-                    torch.from_numpy(ids).to(self._device, torch.int64),
-                    torch.from_numpy(mask).to(self._device),
-                )
+            for ids in batches:
+                pooled = encode(self._weights, self._shape, torch.from_numpy(ids).to(self._device, torch.int64))
                 found.append(torch.nn.functional.linear(pooled, self._head["weight"], self._head["bias"]))
             return [logits.float().cpu().numpy() for logits in found]

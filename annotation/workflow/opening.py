@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import pandas as pd
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 from numpy.typing import NDArray
 
@@ -379,28 +379,27 @@ def _write_items(
 ) -> int:
     """Write items in the order of their positions, each with its k slots; return the number of slots."""
     overlap = campaign.verify_overlap if task == Task.VERIFY else campaign.rate_overlap
-    columns = ["item_id", "campaign_id", "task", "position", "number"]
+    columns = ["campaign_id", "kind", "sampled_turn_id", "response_id", "position"]
     planned = zip(range(len(items)), items["turn"], items["kind"], items["response"], strict=True)
+    last = Item.objects.aggregate(last=Max("pk"))["last"] or 0
     for chunk in _chunks(planned):
         with transaction.atomic():
-            made = Item.objects.bulk_create(
-                Item(
-                    campaign=campaign,
-                    kind=kind,
-                    sampled_turn_id=sampled[int(turn)],
-                    response_id=int(response) or None,
-                    position=position,
-                )
-                for position, turn, kind, response in chunk
-            )
             insert_rows(
-                Slot,
+                Item,
                 columns,
                 [
-                    (item.pk, campaign.pk, task.value, item.position, number)
-                    for item in made
-                    for number in range(1, overlap + 1)
+                    (campaign.pk, kind, sampled[int(turn)], int(response) or None, at)
+                    for at, turn, kind, response in chunk
                 ],
+            )
+            made = list(
+                Item.objects.filter(campaign=campaign, pk__gt=last).order_by("pk").values_list("pk", "position")
+            )
+            last = made[-1][0]
+            insert_rows(
+                Slot,
+                ["item_id", "campaign_id", "task", "position", "number"],
+                [(pk, campaign.pk, task.value, at, number) for pk, at in made for number in range(1, overlap + 1)],
             )
         report.advance(len(chunk))
     return len(items) * overlap

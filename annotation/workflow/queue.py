@@ -64,7 +64,7 @@ def lease_batch(
     """
     now = now or timezone.now()
     holding = list(dict.fromkeys(holding))
-    with writers_turn(), hastily(), transaction.atomic():
+    with writers_turn(), hasty_transaction():
         member = lock_membership(campaign, user)
         held = list(_held(campaign, user, task).values_list("pk", "client", "leased_until"))
         mine = {pk for pk, _, _ in held}
@@ -81,8 +81,8 @@ def lease_batch(
 
 
 @contextmanager
-def hastily() -> Iterator[None]:
-    """Do not wait for the disk: a lease that a power cut takes away is only dealt again.
+def hasty_transaction() -> Iterator[None]:
+    """A transaction whose commit does not wait for the disk: a lease that a power cut takes away is only dealt again.
 
     A judgment's own commit does wait, and carries everything before it to the disk: both databases write one log.
     """
@@ -97,7 +97,8 @@ def hastily() -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous=NORMAL")
     try:
-        yield
+        with transaction.atomic():
+            yield
     finally:
         if outermost:
             with connection.cursor() as cursor:
@@ -120,7 +121,7 @@ def _from_elsewhere(
 
 def return_slots(campaign: Campaign, user: User, slots: Sequence[int]) -> int:
     """Give leases back, when the page is left. Foreign and answered slots are passed over."""
-    with writers_turn(), hastily(), transaction.atomic():
+    with writers_turn(), hasty_transaction():
         lock_membership(campaign, user)
         own = Slot.objects.filter(campaign=campaign, annotator=user, state=Slot.LEASED, pk__in=list(slots))
         return _release(own)

@@ -264,7 +264,7 @@ export function createCommander(edges: Edges): Commander {
   }
 
   async function recount(): Promise<void> {
-    happen({ type: 'counted', pending: (await outbox.pending()).length, problems: await outbox.problems() })
+    happen({ type: 'counted', ...(await outbox.count()) })
   }
 
   return {

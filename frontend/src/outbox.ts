@@ -158,10 +158,13 @@ export class Outbox {
     return (await this.entries()).filter((entry) => entry.state === 'pending')
   }
 
-  async problems(): Promise<Problem[]> {
-    return (await this.entries()).flatMap((entry) =>
+  /** How many answers wait, and which were not taken: one look, so that no answer given meanwhile falls between two. */
+  async count(): Promise<{ pending: number; problems: Problem[] }> {
+    const entries = await this.entries()
+    const problems = entries.flatMap((entry): Problem[] =>
       entry.state === 'pending' ? [] : [{ id: entry.id, status: entry.state, reason: entry.reason, detail: entry.detail, item: entry.item, judgment: entry.judgment }],
     )
+    return { pending: entries.length - problems.length, problems }
   }
 
   /** Takes the server's verdicts: stored and duplicate are done with; the others stay, with the reason. */

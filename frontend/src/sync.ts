@@ -71,7 +71,7 @@ export function createSync(around: Surroundings): Sync {
   let counting: Promise<void> = Promise.resolve()
 
   async function recount(): Promise<void> {
-    happen({ type: 'counted', pending: (await outbox.pending()).length, problems: await outbox.problems() })
+    happen({ type: 'counted', ...(await outbox.count()) })
   }
 
   async function ask(task: Task): Promise<Ask> {

@@ -61,7 +61,7 @@ test('stored and duplicate leave the box; refused and set aside stay with their 
     { id: 'j1', status: 'stored' }, { id: 'j2', status: 'duplicate' }, { id: 'j3', status: 'refused', reason: 'conflict', detail: 'differs' }, { id: 'j4', status: 'set_aside', reason: 'lapsed' },
   ])
   expect(await outbox.pending()).toEqual([])
-  expect((await outbox.problems()).map(({ id, status, reason }) => [id, status, reason])).toEqual([['j3', 'refused', 'conflict'], ['j4', 'set_aside', 'lapsed']])
+  expect((await outbox.count()).problems.map(({ id, status, reason }) => [id, status, reason])).toEqual([['j3', 'refused', 'conflict'], ['j4', 'set_aside', 'lapsed']])
 })
 
 test('settling twice, or something unknown, harms nothing', async () => {
@@ -78,7 +78,7 @@ test('a refused answer can be sent again but not thrown away; one set aside can 
   await outbox.settle([{ id: 'j1', status: 'refused' }, { id: 'j2', status: 'set_aside' }])
   await outbox.acknowledge('j1')
   await outbox.acknowledge('j2')
-  expect((await outbox.problems()).map((one) => one.id)).toEqual(['j1'])
+  expect((await outbox.count()).problems.map((one) => one.id)).toEqual(['j1'])
   await outbox.retry('j1')
   expect((await outbox.pending()).map((entry) => entry.id)).toEqual(['j1'])
 })

@@ -40,7 +40,7 @@ class Installation:
     def __init__(self, folder: Path, broker: str = "") -> None:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.env = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("ATTUNE_")},
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "ATTUNE_DATA_DIR": str(folder),
             "ATTUNE_PRELABEL_CHUNK": "100",

@@ -131,7 +131,10 @@ def test_rating_needs_nothing_but_keys(visit: Visit, campaign: Campaign, ada: Us
     press(page, "Enter")
     saved(page)
     rating = Judgment.objects.get(annotator=ada)
-    assert [list(scales.values()) for scales in rating.ratings.values()] == [[5, 4, 3], [2, 1, 5], [4, 5, 2]]
+    assert rating.slot is not None
+    given = [rating.ratings[str(pk)] for pk in rating.slot.response_order]
+    scales = [scale["name"] for scale in campaign.scales]
+    assert [[one[name] for name in scales] for one in given] == [[5, 4, 3], [2, 1, 5], [4, 5, 2]]
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
@@ -407,6 +410,7 @@ def test_the_end_of_the_queue_says_thanks(visit: Visit, campaign: Campaign, ada:
             page.keyboard.press(key)
         press(page, "Enter")
     expect(page.locator("[data-done]")).to_contain_text("Thank you")
+    saved(page)
     assert Judgment.objects.filter(annotator=ada, action="rate").count() == 6
 
 

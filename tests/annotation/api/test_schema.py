@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
@@ -33,7 +36,17 @@ CHECKS = (
 
 
 @pytest.fixture
-def api(campaign: Campaign, ada: User) -> Any:
+def one_connection() -> Iterator[None]:
+    """A whole request through WSGI closes the database connection at its end, and with it the test's transaction."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def api(campaign: Campaign, ada: User, one_connection: None) -> Any:
     """Ada annotates, adjudicates and researches, so that every door of the campaign opens."""
     for role in (Role.ADJUDICATOR, Role.RESEARCHER):
         MembershipFactory(user=ada, campaign=campaign, role=role)

@@ -279,10 +279,17 @@ class PrelabelForm(CorpusForm):
     pass
 
 
+def latest_answered() -> Campaign | None:
+    """The campaign a report is most likely about: the latest opened one that has answers."""
+    answered = Campaign.objects.filter(opened_at__isnull=False, verify_done__gt=0)
+    return answered.order_by("-opened_at").first()
+
+
 class ReportForm(CorpusForm):
     campaign = forms.ModelChoiceField(
         Campaign.objects.filter(opened_at__isnull=False),
         required=False,
+        initial=latest_answered,
         help_text="Whose human labels correct the numbers. None: the report is titled unverified.",
         widget=UnfoldAdminSelectWidget,
     )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 
 from annotation.admin.base import RecordAdmin, confirmed, progress_bar
@@ -46,6 +47,11 @@ class JobAdmin(RecordAdmin):
         # Django shows list actions only to who may change; every field is read-only.
         return bool(request.user.is_superuser) and obj is None
 
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
+        """Offer what the job can still do: one that has ended has no button to cancel it."""
+        running = Job.objects.filter(pk=object_id, state__in=[Job.QUEUED, Job.RUNNING]).exists()
+        return super().get_actions_detail(request, object_id) if running else []
+
     def get_urls(self) -> list[URLPattern]:
         own = [path("launch/<slug:kind>/", self.admin_site.admin_view(launch_view), name="annotation_job_launch")]
         return own + super().get_urls()  # type: ignore[no-any-return]
@@ -59,7 +65,7 @@ class JobAdmin(RecordAdmin):
         if job.kind == "report":
             report = ReportRun.objects.filter(job=job).first()
             if report is not None and report.finished_at is not None:
-                return format_html('<a href="/reports/{}/">read the report</a>', report.pk)
+                return format_html('<a class="job-outcome" href="/reports/{}/">read the report</a>', report.pk)
         return ", ".join(f"{key}: {value}" for key, value in job.result.items() if isinstance(value, int | str | float))
 
     @admin.action(description="Cancel")

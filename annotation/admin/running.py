@@ -65,7 +65,7 @@ class JobAdmin(RecordAdmin):
         if job.kind == "report":
             report = ReportRun.objects.filter(job=job).first()
             if report is not None and report.finished_at is not None:
-                return format_html('<a class="job-outcome" href="/reports/{}/">read the report</a>', report.pk)
+                return format_html('<a class="outcome-link" href="/reports/{}/">read the report</a>', report.pk)
         return ", ".join(f"{key}: {value}" for key, value in job.result.items() if isinstance(value, int | str | float))
 
     @admin.action(description="Cancel")
@@ -88,7 +88,7 @@ class JobAdmin(RecordAdmin):
 
 @admin.register(ReportRun)
 class ReportRunAdmin(RecordAdmin):
-    list_display = ["title", "campaign", "created_at", "finished_at", "read", "affected_by_withdrawal"]
+    list_display = ["title", "read", "campaign", "created_at", "finished_at", "withdrawn"]
     list_filter = ["campaign", "affected_by_withdrawal"]
     search_fields = ["title", "campaign__title"]
     list_select_related = ["campaign"]
@@ -101,7 +101,13 @@ class ReportRunAdmin(RecordAdmin):
 
     @admin.display(description="")
     def read(self, report: ReportRun) -> SafeString:
-        return format_html('<a href="/reports/{}/">{}</a>', report.pk, "read" if report.finished_at else "not finished")
+        if not report.finished_at:
+            return format_html("<span>{}</span>", "not finished")
+        return format_html('<a class="outcome-link" href="/reports/{}/">read</a>', report.pk)
+
+    @admin.display(description="withdrawal", ordering="affected_by_withdrawal")
+    def withdrawn(self, report: ReportRun) -> str:
+        return "a person whose labels it uses has withdrawn" if report.affected_by_withdrawal else "-"
 
     @admin.action(description="Compare two reports, number by number")
     def compare(self, request: HttpRequest, queryset: QuerySet[ReportRun]) -> HttpResponse | None:

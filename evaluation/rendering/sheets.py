@@ -5,10 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from evaluation.rendering.cells import Table, all_tables, flat_columns, flat_rows, inert, is_estimate, plain
+
+FONT: Final = "Calibri"
+NUMBER_WIDTH: Final = 7
+LINE_HEIGHT: Final = 15
+"""Points; the width of a column is counted in digits."""
 
 FORMATS: Final[Mapping[str, str]] = {
     "count": "#,##0",
@@ -67,6 +73,7 @@ def workbook(report: Mapping[str, Any]) -> bytes:
 def workbook_of(title: str, tables: Sequence[tuple[str, str, Table]], *, status: str = "") -> bytes:
     """Give tables, each with an identifier and a title, as one workbook."""
     from openpyxl import Workbook  # kept out of the import of the statistics
+    from openpyxl.styles import Font
 
     book = Workbook()
     contents = book.active
@@ -81,11 +88,13 @@ def workbook_of(title: str, tables: Sequence[tuple[str, str, Table]], *, status:
         sheet_name = _sheet_name(identifier, taken)
         _put(contents, number, 1, sheet_name)
         contents.cell(number, 1).hyperlink = f"#'{sheet_name}'!A1"
+        contents.cell(number, 1).font = Font(name=FONT, color="0563C1", underline="single")
         _put(contents, number, 2, name)
         contents.cell(number, 3, len(table["rows"]))
         _fill(book.create_sheet(sheet_name), name, table)
     contents.column_dimensions["A"].width = 32
     contents.column_dimensions["B"].width = 90
+    _for_print(contents)
     stream = io.BytesIO()
     book.save(stream)
     return stream.getvalue()
@@ -113,7 +122,15 @@ def _put(sheet: Any, row: int, column: int, value: Any, *, bold: bool = False) -
     else:
         cell.value = value
     if bold:
-        cell.font = Font(bold=True)
+        cell.font = Font(name=FONT, bold=True)
+
+
+def _for_print(sheet: Any) -> None:
+    """Lay the sheet across the paper, made to fit its width, the heading on every page."""
+    sheet.page_setup.orientation = "landscape"
+    sheet.page_setup.fitToHeight = 0
+    sheet.sheet_properties.pageSetUpPr.fitToPage = True
+    sheet.print_title_rows = "1:2"
 
 
 def _fill(sheet: Any, title: str, table: Table) -> None:
@@ -125,10 +142,11 @@ def _fill(sheet: Any, title: str, table: Table) -> None:
     rule = Border(bottom=Side(style="thin"))
     for place, (_, head, _) in enumerate(columns, start=1):
         _put(sheet, 2, place, head)
-        sheet.cell(2, place).font = Font(bold=True)
+        sheet.cell(2, place).font = Font(name=FONT, bold=True)
         sheet.cell(2, place).border = rule
         sheet.cell(2, place).alignment = Alignment(wrap_text=True, vertical="bottom")
-    widths = [len(head) for _, head, _ in columns]
+    # A heading breaks into lines, but no word of it does.
+    widths = [max(len(head) // 3, *map(len, head.split()), NUMBER_WIDTH) for _, head, _ in columns]
     for number, row in enumerate(flat_rows(table), start=3):
         for place, (key, _, kind) in enumerate(columns, start=1):
             value = row.get(key)
@@ -137,9 +155,13 @@ def _fill(sheet: Any, title: str, table: Table) -> None:
             _put(sheet, number, place, value)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 sheet.cell(number, place).number_format = _format_of(kind, value)
-            widths[place - 1] = max(widths[place - 1], min(60, len(str(value))))
+            else:
+                widths[place - 1] = max(widths[place - 1], min(60, len(str(value))))
     for place, width in enumerate(widths, start=1):
-        sheet.column_dimensions[get_column_letter(place)].width = min(60, max(8, width * 0.9 + 2))
+        sheet.column_dimensions[get_column_letter(place)].width = min(60, width + 2)
+    lines = [len(textwrap.wrap(head, min(60, width))) for (_, head, _), width in zip(columns, widths, strict=True)]
+    sheet.row_dimensions[2].height = LINE_HEIGHT * max(lines, default=1)
+    _for_print(sheet)
     sheet.freeze_panes = "B3"
     if table["rows"]:
         sheet.auto_filter.ref = f"A2:{get_column_letter(len(columns))}{len(table['rows']) + 2}"

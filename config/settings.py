@@ -129,8 +129,7 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
     }
 else:
-    # A connection is looked at before it is handed out: after a restart of the database those in the pool are dead.
-    database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+    database |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
     # While the database is away a request waits ten seconds and says so; the pool's attempts to connect may not pause
     # for longer either, or an outage of an hour would be one of two.
     pool_size = env.int("ATTUNE_DATABASE_POOL", default=8)

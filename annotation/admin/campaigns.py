@@ -254,6 +254,7 @@ class JudgmentAdmin(RecordAdmin):
         "flagged",
         "set_aside",
     ]
+    ordering = ["-received_at"]
     list_filter = ["action", "label", "flagged", "set_aside", "item__campaign"]
     search_fields = ["comment", "annotator__username"]
     list_select_related = ["annotator"]

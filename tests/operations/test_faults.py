@@ -159,6 +159,28 @@ def test_postgresql_restarts_under_people_and_a_job(lab: Lab) -> None:
     lab.finish()
 
 
+DEAD_POOL = """
+from django.db import connection
+from psycopg import connect
+connection.close()
+pool = connection.pool
+pool.open()
+idle = [pool.getconn() for _ in range(8)]
+for one in idle: pool.putconn(one)
+with connect(URL, autocommit=True) as other:
+    other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY(%s)",
+                  [[one.info.backend_pid for one in idle]])
+with connection.cursor() as cursor:
+    cursor.execute("SELECT 42")
+    print(cursor.fetchone()[0])
+"""
+
+
+def test_whoever_asks_first_after_a_restart_is_not_kept_waiting_by_dead_connections(lab: Lab) -> None:
+    url = lab.postgres.url().replace("postgres://", "postgresql://", 1)
+    assert lab.server.shell(DEAD_POOL.replace("URL", repr(url))).splitlines()[-1] == "42"
+
+
 def test_redis_is_killed_and_comes_back_empty(lab: Lab) -> None:
     """People do not notice; what was asked for meanwhile waits in its row."""
     ada = Browser(lab.server).sign_in()

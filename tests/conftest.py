@@ -14,6 +14,12 @@ from annotation.models import Campaign, Classifier, Dataset, Membership, Role, U
 from annotation.workflow.opening import open_campaign
 from tests.factories import ClassifierFactory, MembershipFactory, UserFactory, make_campaign, make_corpus, predict_all
 
+LONGEST = (
+    *("test_faults", "test_backup", "test_workbench", "test_thread", "test_running", "test_reporting", "test_kill"),
+    *("test_storage", "test_workers", "test_queue_under_stress", "test_golden_report", "test_generate", "test_proxy"),
+    *("test_classifier_commands", "test_intake", "test_generator", "test_access_matrix", "test_annotation"),
+)
+
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name a test by how many bytes it is given, not by which: a gzip holds the second of its making, and processes
@@ -25,14 +31,14 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses the test database: it runs on SQLite and on PostgreSQL, and nothing else depends on which it is.
 
-    Tests that start servers of their own come first: they take longest, mostly wait, and run one after another.
+    The longest files come first: each runs in one process, and nobody should wait for the last of them.
     """
     for item in items:
         if {"db", "transactional_db"}.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker(
             "django_db"
         ):
             item.add_marker(pytest.mark.database)
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,6 +31,10 @@ def test_every_setting_has_a_line_in_the_operations_page() -> None:
     assert named, "the pattern finds no setting"
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert sorted(name for name in named if f"`{name}`" not in page) == []
+
+
+def test_the_files_of_tests_that_come_first_exist() -> None:
+    assert {path.stem for path in (ROOT / "tests").rglob("test_*.py")} >= set(LONGEST)
 
 
 def test_every_command_is_named_in_the_documentation() -> None:

@@ -54,7 +54,7 @@ SELECT count(*) FROM (
   SELECT 1 FROM annotation_prediction GROUP BY classifier_id, text_id, fold HAVING count(*) > 1) AS doubled"""
 
 
-pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 
 class Lab:

@@ -15,7 +15,6 @@ import pytest
 from tests.operations.installation import ROOT, TOKEN, UNVERIFIED, Browser, Server, free_port, kill_group, wait_until
 
 CADDY = Path(sys.executable).parent / "caddy"
-pytestmark = pytest.mark.xdist_group("proxy")
 
 
 class Proxy:

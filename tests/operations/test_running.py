@@ -14,8 +14,6 @@ import pytest
 
 from tests.operations.installation import PASSWORD, TOKEN, Browser, Server, wait_until
 
-pytestmark = pytest.mark.xdist_group("running")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

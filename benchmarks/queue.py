@@ -267,7 +267,7 @@ def on_postgres(server: str, statement: str) -> None:
 
 
 def bench(*, sizes: list[int], answers: int, seconds: float, postgres: str = "") -> dict[str, Any]:
-    """All sizes on SQLite and, where a server is given, on PostgreSQL; ten at once, and an opening, at 100k or the most.
+    """All sizes on SQLite and, where a server is given, on PostgreSQL; ten at once and an opening at 100k or the most.
 
     One annotator answers in the databases in turn, `ROUNDS` times: what the machine does meanwhile meets all alike.
     """

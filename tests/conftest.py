@@ -15,10 +15,10 @@ from annotation.workflow.opening import open_campaign
 from tests.factories import ClassifierFactory, MembershipFactory, UserFactory, make_campaign, make_corpus, predict_all
 
 LONGEST = (
-    *("test_faults", "test_backup", "test_workbench", "test_thread", "test_running", "test_reporting", "test_kill"),
-    *("test_storage", "test_workers", "test_queue_under_stress", "test_golden_report", "test_generate", "test_proxy"),
-    *("test_classifier_commands", "test_intake", "test_generator", "test_access_matrix", "test_annotation"),
+    *("test_faults", "test_backup", "test_running", "test_kill", "test_storage", "test_queue_under_stress"),
+    *("test_workers", "test_golden_report", "test_proxy"),
 )
+"""Files that use no test database: what pytest-django orders by, transactions last, does not concern them."""
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
@@ -29,16 +29,23 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the test database: it runs on SQLite and on PostgreSQL, and nothing else depends on which it is.
-
-    The longest files come first: each runs in one process, and nobody should wait for the last of them.
-    """
+    """Mark what uses the test database: it runs on SQLite and on PostgreSQL. What does not use it runs once."""
     for item in items:
-        if {"db", "transactional_db"}.intersection(getattr(item, "fixturenames", ())) or item.get_closest_marker(
-            "django_db"
-        ):
+        fixtures = getattr(item, "fixturenames", ())
+        if {"db", "transactional_db"}.intersection(fixtures) or item.get_closest_marker("django_db"):
             item.add_marker(pytest.mark.database)
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+class LongestFirst:
+    """Each file runs in one process, and nobody should wait for the last of them. Runs after pytest-django's order."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LongestFirst())
 
 
 @pytest.fixture(autouse=True)

@@ -155,8 +155,10 @@ def _fill(sheet: Any, title: str, table: Table) -> None:
             _put(sheet, number, place, value)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 sheet.cell(number, place).number_format = _format_of(kind, value)
+                shown = f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
             else:
-                widths[place - 1] = max(widths[place - 1], min(60, len(str(value))))
+                shown = str(value)
+            widths[place - 1] = max(widths[place - 1], min(60, len(shown)))
     for place, width in enumerate(widths, start=1):
         sheet.column_dimensions[get_column_letter(place)].width = min(60, width + 2)
     lines = [len(textwrap.wrap(head, min(60, width))) for (_, head, _), width in zip(columns, widths, strict=True)]

@@ -1,18 +1,18 @@
 """Systems compared on the same turns: all pairs, ranks, letters, and what could have been detected.
 
 Every comparison uses the turns that all systems answered, and every resample draws the same dialogues for all of them.
-A pair is tested by sign flips: under the null hypothesis the two systems' answers within a dialogue could be exchanged.
+By classifier labels a pair is tested by sign flips; where people verified all systems' responses to a drawn part of the
+turns, values and differences are corrected by their labels (`evaluation.verified_panel`) and tested by t.
 
-Sources: Efron and Tibshirani 1993; Fisher 1935 (randomisation); Holm 1979; Benjamini and Hochberg 1995; Piepho 2004
-(compact letters); Phipson and Smyth 2010 (Monte Carlo p-values are never 0).
+Sources: Efron and Tibshirani 1993; Holm 1979; Zrnic 2024 (PPBoot); Piepho 2004 (compact letters).
 """
 
 from __future__ import annotations
 
 import itertools
-import string
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,26 +21,43 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from evaluation import counts as ct
-from evaluation.counts import Cube, Floats, K
-from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS, difference_mean
+from evaluation.counts import Cube, Floats
+from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS
 from evaluation.groups import GroupData, MetricOptions
-from evaluation.intervals import (
-    DEFAULT_REPLICATES,
-    Estimate,
-    benjamini_hochberg,
-    bootstrap_estimate,
-    holm,
-    seed_sequence,
-    undefined,
-)
+from evaluation.intervals import DEFAULT_REPLICATES, Estimate, bootstrap_estimate, holm, undefined
+from evaluation.permutation import PERMUTATIONS, pair_p
+from evaluation.ranks import compact_letters, rank_chances
+from evaluation.verified_panel import LabelPair, Statistic, VerifiedPanel
 
-PERMUTATIONS: Final = 10_000
-EXACT_UP_TO: Final = 12
 LEVEL: Final = 0.05
 POWER: Final = 0.80
-MIN_CELL: Final = 5
 
-Statistic = Callable[[Floats], Floats]
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measure of the comparison, a function of the matrix of truth (rows) and response (columns).
+
+    Attributes
+    ----------
+    rows
+        Whose labels the rows are. The measures of `response` look at the columns only.
+    match
+        The cells that count, where the measure is their share among all turns; `None` for any other function.
+    """
+
+    key: str
+    statistic: Statistic
+    rows: Literal["user", "reference", "response"]
+    match: NDArray[np.bool_] | None = None
+
+    def labels(self, group: GroupData) -> LabelPair:
+        """Give the labels of a system that this measure looks at."""
+        truth = {
+            "user": (group.user, group.user_human),
+            "reference": (group.reference, group.reference_human),
+            "response": (group.response, group.response_human),
+        }[self.rows]
+        return LabelPair(truth[0], group.response, truth[1], group.response_human)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,7 @@ class PairDifference:
     raw
         By classifier labels, with the paired dialogue bootstrap.
     corrected
-        The difference estimator on the per-turn difference, where both systems' turns were verified.
+        By the labels of people on the turns verified for both systems and the classifier's on all common turns.
     p, p_holm
         Sign-flip permutation of the raw difference, and adjusted over all pairs of the measure and data set.
     detectable
@@ -79,17 +96,19 @@ class Comparison:
 
     Attributes
     ----------
-    systems, values
-        The systems in order of the measure, highest first, and their raw values on the common turns.
+    systems
+        In order of the measure, highest first: of the corrected values where `basis` is `human`, else of the raw ones.
+    values, corrected
+        By system on the common turns, by the classifier and corrected by people; for further dialogues like these.
     pairs
         All pairs.
     rank_chance
         Shape (systems, systems): the share of resamples in which a system holds a rank (1 is the highest value).
     letters
         Systems that share a letter are not separated by the Holm-adjusted tests.
-    letters_by
-        Whose labels those tests compare: `human` (the corrected differences) once every pair has at least `MIN_LABELS`
-        verified turns in `MIN_CLUSTERS` dialogues, else `classifier`.
+    basis
+        Whose labels order, ranks and letters rest on: `human` once every pair has `MIN_LABELS` verified turns in
+        `MIN_CLUSTERS` dialogues, else `classifier`.
     reference
         The system that is the human reference, empty without one.
     """
@@ -98,13 +117,14 @@ class Comparison:
     measure: str
     systems: tuple[str, ...]
     values: tuple[Estimate, ...]
+    corrected: tuple[Estimate, ...]
     pairs: tuple[PairDifference, ...]
     rank_chance: Floats
     letters: tuple[str, ...]
     turns: int
     dialogues: int
     reference: str = ""
-    letters_by: Literal["classifier", "human"] = "classifier"
+    basis: Literal["classifier", "human"] = "classifier"
 
 
 def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> list[NDArray[np.int64]]:
@@ -129,18 +149,16 @@ def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> lis
     return [np.asarray(table.loc[shared], dtype=np.int64) for table in tables]
 
 
-def measures_compared(options: MetricOptions) -> dict[str, tuple[Statistic, bool]]:
-    """Give the measures and whether they need the reference label: exact and coarse alignment, flatness, macro-F1."""
-    if options.flatness_classes == "observed":
-        flat: Statistic = lambda m: ct.flatness(m.sum(axis=-2), "observed")  # noqa: E731
-    else:
-        flat = lambda m: ct.flatness(m.sum(axis=-2))  # noqa: E731
-    return {
-        "exact": (lambda m: ct.alignment(m), False),
-        "coarse": (lambda m: ct.alignment(m, options.surprise), False),
-        "flatness": (flat, False),
-        "macro_f1": (lambda m: ct.macro_f1(m, options.macro_f1), True),
-    }
+def measures_compared(options: MetricOptions) -> list[Measure]:
+    """Give the measures of a comparison: exact and coarse alignment, flatness, macro-F1 under the options."""
+    coarse, scored = ct.match_masks(options.surprise)
+    classes = options.flatness_classes
+    return [
+        Measure("exact", ct.alignment, "user", ct.match_masks()[0]),
+        Measure("coarse", partial(ct.alignment, surprise=options.surprise), "user", coarse if scored.all() else None),
+        Measure("flatness", lambda m: ct.flatness(m.sum(axis=-2), classes), "response"),
+        Measure("macro_f1", partial(ct.macro_f1, policy=options.macro_f1), options.f1_truth),
+    ]
 
 
 def compare_systems(
@@ -153,7 +171,8 @@ def compare_systems(
 ) -> list[Comparison]:
     """Compare the systems of one data set on alignment, flatness and macro-F1; the reference has no F1 of its own.
 
-    Macro-F1 is over one frozen class set: the classes that occur in the reference or any system's common turns.
+    Macro-F1 is over one frozen class set: the classes that occur among the labels of any system's common turns, by
+    classifier or people, on either side.
 
     Raises
     ------
@@ -163,112 +182,139 @@ def compare_systems(
     if len({group.dataset for group in groups}) > 1:
         raise ValueError("Systems are compared within one data set.")
     found = []
-    for measure, (statistic, needs_reference) in measures_compared(options).items():
+    for measure in measures_compared(options):
+        needs_reference = measure.key == "macro_f1"
         chosen = [group for group in groups if not (needs_reference and group.is_reference)]
         if len(chosen) < 2:
             continue
         rows = common_turns(chosen, reference=needs_reference)
         if not len(rows[0]):
             continue
-        panel = _Panel.of(chosen, rows, needs_reference and options.f1_truth == "reference")
+        labels = [measure.labels(group) for group in chosen]
         if needs_reference:
-            statistic = _frozen_macro(panel)
-        found.append(_compare(measure, statistic, chosen, rows, panel, options, replicates, permutations, seed))
+            classes = _classes(labels, rows)
+            measure = replace(measure, statistic=partial(ct.macro_f1, classes=classes))
+        study = _Study(measure, chosen, rows, labels, options, replicates, seed)
+        found.append(study.compare(permutations))
     return found
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """Counts of each system on the common turns, over the same dialogues."""
-
-    cubes: tuple[Cube, ...]
-    turns: int
-
-    @classmethod
-    def of(cls, groups: Sequence[GroupData], rows: Sequence[NDArray[np.int64]], reference: bool) -> _Panel:
-        _, place = np.unique(groups[0].dialogues[rows[0]], return_inverse=True)
-        size = int(place.max()) + 1
-        cubes = []
-        for group, held in zip(groups, rows, strict=True):
-            truth = group.reference if reference else group.user
-            cubes.append(ct.count_cube(place, truth[held], group.response[held], size=size))
-        return cls(tuple(cubes), len(rows[0]))
-
-    @property
-    def dialogues(self) -> int:
-        return self.cubes[0].dialogues
+def _classes(labels: Sequence[LabelPair], rows: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Give the emotions that occur on the common turns, shape (7,)."""
+    present = np.zeros(ct.K, dtype=bool)
+    for pair, held in zip(labels, rows, strict=True):
+        here = pair.at(held)
+        for side in (here.rows, here.columns, here.rows_human[here.verified], here.columns_human[here.verified]):
+            present[side[side >= 0]] = True
+    return present
 
 
-def _frozen_macro(panel: _Panel) -> Statistic:
-    totals = sum(cube.total for cube in panel.cubes)
-    present = np.asarray((np.asarray(totals).sum(axis=0) + np.asarray(totals).sum(axis=1)) > 0)
-    return lambda m: ct.macro_f1(m, classes=present)
+class _Study:
+    """One measure of systems on their common turns: the classifier's counts, and what people verified of them."""
 
+    def __init__(
+        self,
+        measure: Measure,
+        groups: Sequence[GroupData],
+        rows: Sequence[NDArray[np.int64]],
+        labels: Sequence[LabelPair],
+        options: MetricOptions,
+        replicates: int,
+        seed: int,
+    ) -> None:
+        self.measure, self.groups, self.turns, self.seed = measure, groups, len(rows[0]), seed
+        self.dataset, self.confidence = groups[0].dataset, options.confidence
+        self.cubes = counted(groups, rows, labels)
+        self.dialogues = self.cubes[0].dialogues
+        self.values = np.array([float(measure.statistic(cube.total)) for cube in self.cubes])
+        drawn = ct.resample(self.cubes, replicates, seed, f"{self.dataset}/comparison")
+        self.draws = np.array([measure.statistic(matrices) for matrices in drawn])
+        resamples: dict[str, Any] = {"replicates": replicates, "seed": seed, "name": f"{self.dataset}/comparison"}
+        self.panel = VerifiedPanel(groups, rows, labels, **resamples)
 
-def _compare(
-    measure: str,
-    statistic: Statistic,
-    groups: Sequence[GroupData],
-    rows: Sequence[NDArray[np.int64]],
-    panel: _Panel,
-    options: MetricOptions,
-    replicates: int,
-    permutations: int,
-    seed: int,
-) -> Comparison:
-    dataset = groups[0].dataset
-    values = np.array([float(statistic(cube.total)) for cube in panel.cubes])
-    drawn = ct.resample(panel.cubes, replicates, seed, f"{dataset}/comparison")
-    draws = np.array([statistic(matrices) for matrices in drawn])
-    order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
-    settings: dict[str, Any] = {"n": panel.turns, "clusters": panel.dialogues, "confidence": options.confidence}
-    estimates = [
-        bootstrap_estimate(float(values[i]), draws[i], bounds=(0.0, 1.0), **settings)
-        if np.isfinite(values[i])
-        else undefined("no_variation", n=panel.turns)
-        for i in order
-    ]
-    pairs = [(i, j) for i, j in itertools.combinations(order, 2) if np.isfinite(values[[i, j]]).all()]
-    p = np.array([_sign_flip(panel.cubes[i], panel.cubes[j], statistic, permutations, seed, dataset) for i, j in pairs])
-    adjusted = holm(p) if len(p) else p
-    corrected = [_corrected(measure, groups[i], groups[j], rows[i], rows[j], options) for i, j in pairs]
-    by_people = np.array([_t_test(one) for one in corrected])
-    settled = holm(by_people) if len(pairs) else by_people
-    results = []
-    for place, (i, j) in enumerate(pairs):
-        raw = bootstrap_estimate(float(values[i] - values[j]), draws[i] - draws[j], bounds=(-1.0, 1.0), **settings)
-        results.append(
-            PairDifference(
-                measure,
-                groups[i].system,
-                groups[j].system,
-                raw,
-                corrected[place],
-                _known(p[place]),
-                _known(adjusted[place]),
-                detectable_difference(raw.se, panel.dialogues),
-                _known(by_people[place]),
-                _known(settled[place]),
-            )
+    def compare(self, permutations: int) -> Comparison:
+        systems = range(len(self.groups))
+        raw = [self._raw(k) for k in systems]
+        corrected = [self._corrected(raw[k], k) for k in systems]
+        joint = self.panel.joint_draws(self.measure.statistic, self.draws)
+        human = self._enough() and bool(np.isfinite(joint).any(axis=1).all())
+        basis = np.array([one.value for one in corrected], dtype=float) if human else self.values
+        order = [int(k) for k in np.argsort(-np.nan_to_num(basis, nan=-np.inf), kind="stable")]
+        known = [(i, j) for i, j in itertools.combinations(order, 2) if np.isfinite(self.values[[i, j]]).all()]
+        pairs = self._pairs(known, permutations)
+        chances = [(pair, pair.p_corrected_holm if human else pair.p_holm) for pair in pairs]
+        apart = {(pair.first, pair.second) for pair, chance in chances if chance is not None and chance < LEVEL}
+        names = tuple(self.groups[k].system for k in order)
+        return Comparison(
+            self.dataset,
+            self.measure.key,
+            names,
+            tuple(raw[k] for k in order),
+            tuple(corrected[k] for k in order),
+            tuple(pairs),
+            rank_chances((joint if human else self.draws)[order]),
+            compact_letters(names, apart),
+            self.turns,
+            self.dialogues,
+            next((group.system for group in self.groups if group.is_reference), ""),
+            "human" if human else "classifier",
         )
-    names = tuple(groups[i].system for i in order)
-    suffice = len(corrected) > 0 and all(
-        one.se and one.n >= MIN_LABELS and (one.clusters or 0) >= MIN_CLUSTERS for one in corrected
-    )
-    decided = [(pair, pair.p_corrected_holm if suffice else pair.p_holm) for pair in results]
-    apart = {(pair.first, pair.second) for pair, chance in decided if chance is not None and chance < LEVEL}
-    return Comparison(
-        dataset,
-        measure,
-        names,
-        tuple(estimates),
-        tuple(results),
-        rank_chances(draws[order]),
-        compact_letters(names, apart),
-        panel.turns,
-        panel.dialogues,
-        next((group.system for group in groups if group.is_reference), ""),
-        "human" if suffice else "classifier",
+
+    def _enough(self) -> bool:
+        """Say whether people verified enough turns for all systems that order and letters can rest on their labels."""
+        design = self.panel.sample(range(len(self.groups))).design
+        return design.n >= MIN_LABELS and design.clusters >= MIN_CLUSTERS
+
+    def _pairs(self, pairs: Sequence[tuple[int, int]], permutations: int) -> list[PairDifference]:
+        flips = permutations, self.seed, self.dataset
+        p = np.array([pair_p(self.cubes[i], self.cubes[j], self.measure.statistic, *flips) for i, j in pairs])
+        raw = [self._raw(i, j) for i, j in pairs]
+        corrected = [self._corrected(one, i, j) for one, (i, j) in zip(raw, pairs, strict=True)]
+        people = np.array([_t_test(one) for one in corrected])
+        adjusted, settled = (holm(p), holm(people)) if len(pairs) else (p, people)
+        return [
+            PairDifference(
+                self.measure.key,
+                self.groups[i].system,
+                self.groups[j].system,
+                raw[k],
+                corrected[k],
+                _known(p[k]),
+                _known(adjusted[k]),
+                detectable_difference(raw[k].se, self.dialogues),
+                _known(people[k]),
+                _known(settled[k]),
+            )
+            for k, (i, j) in enumerate(pairs)
+        ]
+
+    def _raw(self, first: int, second: int | None = None) -> Estimate:
+        value, draws = self.values[first], self.draws[first]
+        if second is not None:
+            value, draws = value - self.values[second], draws - self.draws[second]
+        if not np.isfinite(value):
+            return undefined("no_variation", n=self.turns)
+        bounds = (0.0, 1.0) if second is None else (-1.0, 1.0)
+        settings: dict[str, Any] = {"n": self.turns, "clusters": self.dialogues, "confidence": self.confidence}
+        return bootstrap_estimate(float(value), draws, bounds=bounds, **settings)
+
+    def _corrected(self, raw: Estimate, *systems: int) -> Estimate:
+        settings: dict[str, Any] = {"target": "superpopulation", "confidence": self.confidence}
+        settings["bounds"] = (0.0, 1.0) if len(systems) == 1 else (-1.0, 1.0)
+        if self.measure.match is not None:
+            return self.panel.mean(self.measure.match, systems, **settings)
+        return self.panel.statistic(self.measure.statistic, systems, population_se=raw.se or 0.0, **settings)
+
+
+def counted(
+    groups: Sequence[GroupData], rows: Sequence[NDArray[np.int64]], labels: Sequence[LabelPair]
+) -> tuple[Cube, ...]:
+    """Count each system's common turns by the classifier's labels, over the same dialogues."""
+    _, place = np.unique(groups[0].dialogues[rows[0]], return_inverse=True)
+    size = int(place.max()) + 1
+    return tuple(
+        ct.count_cube(place, pair.rows[held], pair.columns[held], size=size)
+        for pair, held in zip(labels, rows, strict=True)
     )
 
 
@@ -289,246 +335,3 @@ def detectable_difference(se: float | None, clusters: int) -> float | None:
     if se is None or clusters < 2:
         return None
     return float((stats.t.ppf(1 - LEVEL / 2, clusters - 1) + stats.norm.ppf(POWER)) * se)
-
-
-# --- permutation -----------------------------------------------------------------------------------------------------
-
-
-def sign_flips(clusters: int, permutations: int, seed: int, name: str) -> Iterator[NDArray[np.float32]]:
-    """Give blocks of signs (r, D): all 2**D of them for up to `EXACT_UP_TO` clusters, else random ones."""
-    if clusters <= EXACT_UP_TO:
-        yield np.array(list(itertools.product([1.0, -1.0], repeat=clusters)), dtype=np.float32)
-        return
-    rng = np.random.default_rng(seed_sequence(seed, f"{name}/sign flips"))
-    step = max(1, 4_000_000 // clusters)
-    for start in range(0, permutations, step):
-        size = min(step, permutations - start)
-        bits = np.unpackbits(rng.integers(0, 256, (size, -(-clusters // 8)), dtype=np.uint8), axis=1)
-        yield (bits[:, :clusters] * np.float32(2) - np.float32(1)).astype(np.float32)
-
-
-def flipped(first: Cube, second: Cube, permutations: int, seed: int, name: str) -> Iterator[tuple[Floats, Floats]]:
-    """Exchange the two systems' counts in random dialogues: blocks of pairs of matrices (r, 7, 7)."""
-    both = (first.total + second.total).ravel()
-    gap = (first.sums - second.sums).reshape(first.dialogues, K * K)
-    for signs in sign_flips(first.dialogues, permutations, seed, name):
-        swing = (signs.astype(gap.dtype, copy=False) @ gap).astype(float)
-        yield ((both + swing) / 2).reshape(-1, K, K), ((both - swing) / 2).reshape(-1, K, K)
-
-
-def _sign_flip(first: Cube, second: Cube, statistic: Statistic, permutations: int, seed: int, name: str) -> float:
-    observed = abs(float(statistic(first.total) - statistic(second.total)))
-    extreme = total = 0
-    for one, other in flipped(first, second, permutations, seed, name):
-        gap = np.abs(statistic(one) - statistic(other))
-        extreme += int((gap >= observed - 1e-12).sum())
-        total += len(gap)
-    return permutation_p(extreme, total, exact=first.dialogues <= EXACT_UP_TO)
-
-
-def permutation_p(extreme: int, total: int, *, exact: bool) -> float:
-    """Give extreme / total for all permutations, (extreme + 1) / (total + 1) for a random sample of them."""
-    return extreme / total if exact else (extreme + 1) / (total + 1)
-
-
-def sign_flip_p(sums: Floats, *, permutations: int = PERMUTATIONS, seed: int = 0, name: str = "sums") -> float:
-    """Test that per-dialogue sums (D,) are symmetric about 0: two-sided p of the absolute total under sign flips."""
-    observed = abs(float(sums.sum()))
-    extreme = total = 0
-    for signs in sign_flips(len(sums), permutations, seed, name):
-        drawn = np.abs(signs.astype(float) @ sums)
-        extreme += int((drawn >= observed - 1e-9 * max(1.0, observed)).sum())
-        total += len(drawn)
-    return permutation_p(extreme, total, exact=len(sums) <= EXACT_UP_TO)
-
-
-# --- ranks and letters -----------------------------------------------------------------------------------------------
-
-
-def rank_chances(draws: Floats) -> Floats:
-    """Give the share of resamples in which each system holds each rank.
-
-    Parameters
-    ----------
-    draws
-        Shape (systems, R). Rank 1 is the highest value; ties share their ranks evenly.
-    """
-    systems = len(draws)
-    usable = draws[:, np.isfinite(draws).all(axis=0)]
-    chance = np.zeros((systems, systems))
-    if not usable.shape[1]:
-        return np.full((systems, systems), np.nan)
-    above = (usable[None] > usable[:, None]).sum(axis=1)
-    equal = (usable[None] == usable[:, None]).sum(axis=1)
-    for rank in range(systems):
-        held = (above <= rank) & (rank < above + equal)
-        chance[:, rank] = np.where(held, 1 / equal, 0.0).mean(axis=1)
-    return chance
-
-
-def compact_letters(systems: Sequence[str], apart: set[tuple[str, str]]) -> tuple[str, ...]:
-    """Give letters so that two systems share one exactly when they are not separated (insert and absorb, Piepho 2004).
-
-    Parameters
-    ----------
-    systems
-        In display order; letters are given in this order.
-    apart
-        The separated pairs, in either order.
-    """
-    columns: list[set[str]] = [set(systems)]
-    for one, other in itertools.combinations(systems, 2):
-        if (one, other) not in apart and (other, one) not in apart:
-            continue
-        for column in [column for column in columns if one in column and other in column]:
-            columns.remove(column)
-            columns += [column - {one}, column - {other}]
-        columns = [
-            c for k, c in enumerate(columns) if not any(c < d or (c == d and k > m) for m, d in enumerate(columns))
-        ]
-    columns.sort(key=lambda column: [system not in column for system in systems])
-    names = [string.ascii_lowercase[k % 26] + (str(k // 26) if k >= 26 else "") for k in range(len(columns))]
-    return tuple(
-        "".join(name for name, column in zip(names, columns, strict=True) if system in column) for system in systems
-    )
-
-
-# --- corrected differences, and cells ---------------------------------------------------------------------------------
-
-
-def _corrected(
-    measure: str,
-    first: GroupData,
-    second: GroupData,
-    rows_first: NDArray[np.int64],
-    rows_second: NDArray[np.int64],
-    options: MetricOptions,
-) -> Estimate:
-    """Apply the difference estimator to the per-turn difference d = match(first) - match(second).
-
-    A turn counts once all four labels are verified; its inclusion probability is that of the first system's row, so
-    designs that verify all systems' responses of a drawn turn are assumed.
-    """
-    if measure not in ("exact", "coarse"):
-        return undefined("not_a_mean", method="difference estimator")
-    match, scored = ct.match_masks(None if measure == "exact" else options.surprise)
-    if not scored.all():
-        return undefined("not_a_mean", method="difference estimator")
-    labels = [
-        (group.user_human[rows], group.response_human[rows], group.user[rows], group.response[rows])
-        for group, rows in ((first, rows_first), (second, rows_second))
-    ]
-    verified = np.logical_and.reduce([column >= 0 for part in labels for column in part[:2]])
-    everywhere = match[labels[0][2], labels[0][3]].astype(float) - match[labels[1][2], labels[1][3]]
-    mask = np.zeros(len(first.user), dtype=bool)
-    mask[rows_first[verified]] = True
-    population = np.zeros(len(first.user), dtype=bool)
-    population[rows_first] = True
-    design, kept = first.design(mask, population)
-    held = kept[rows_first]
-    if not design.n:
-        return undefined("no_data", method="difference estimator")
-    d = match[labels[0][0][held], labels[0][1][held]].astype(float) - match[labels[1][0][held], labels[1][1][held]]
-    # The design numbers its rows as the group does, `held` as the common turns do.
-    order = np.argsort(rows_first[held], kind="stable")
-    return difference_mean(
-        d[order],
-        everywhere[held][order],
-        everywhere,
-        design,
-        dialogues_all=first.dialogues[rows_first],
-        target="superpopulation",
-        confidence=options.confidence,
-        bounds=(-1.0, 1.0),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CellDifference:
-    """How much more often a system answers `user` with `response` than the human reference does, among such turns."""
-
-    user: int
-    response: int
-    turns: int
-    share: float
-    baseline: float | None
-    difference: Estimate
-    p: float | None
-    p_adjusted: float | None
-
-
-def compare_cells(
-    system: GroupData,
-    baseline: GroupData | None,
-    options: MetricOptions,
-    *,
-    replicates: int = DEFAULT_REPLICATES,
-    permutations: int = PERMUTATIONS,
-    seed: int = 0,
-) -> list[CellDifference]:
-    """Compare the row shares of a system's misalignments with the human baseline, cell by cell.
-
-    Cells off the diagonal with `MIN_CELL` turns or more; p by sign flips on the common turns, adjusted for the false
-    discovery rate over the listed cells (Benjamini and Hochberg 1995). Most frequent pattern first.
-    """
-    own = ct.count_cube(system.dialogues, system.user, system.response, size=system.size)
-    share = ct.normalised(own.total)
-    gaps = _cell_gaps(system, baseline, replicates, permutations, seed) if baseline is not None else None
-    cells = [(a, b) for a in range(K) for b in range(K) if a != b and own.total[a, b] >= MIN_CELL]
-    p = np.array([gaps.p[a, b] if gaps is not None else np.nan for a, b in cells])
-    adjusted = benjamini_hochberg(p) if len(p) else p
-    found = []
-    for (a, b), chance, family in zip(cells, p, adjusted, strict=True):
-        difference = undefined("no_baseline")
-        if gaps is not None and np.isfinite(gaps.value[a, b]):
-            difference = bootstrap_estimate(
-                float(gaps.value[a, b]),
-                gaps.draws[:, a, b],
-                n=gaps.turns,
-                clusters=gaps.dialogues,
-                bounds=(-1.0, 1.0),
-                confidence=options.confidence,
-            )
-        found.append(
-            CellDifference(
-                a,
-                b,
-                int(own.total[a, b]),
-                float(share[a, b]),
-                float(gaps.baseline[a, b]) if gaps is not None and np.isfinite(gaps.baseline[a, b]) else None,
-                difference,
-                float(chance) if np.isfinite(chance) else None,
-                float(family) if np.isfinite(family) else None,
-            )
-        )
-    return sorted(found, key=lambda cell: (-cell.turns, cell.user, cell.response))
-
-
-@dataclass(frozen=True)
-class _Gaps:
-    value: Floats
-    baseline: Floats
-    draws: Floats
-    p: Floats
-    turns: int
-    dialogues: int
-
-
-def _cell_gaps(system: GroupData, baseline: GroupData, replicates: int, permutations: int, seed: int) -> _Gaps | None:
-    rows = common_turns([system, baseline])
-    if not len(rows[0]):
-        return None
-    panel = _Panel.of([system, baseline], rows, reference=False)
-    first, second = panel.cubes
-    value = ct.normalised(first.total) - ct.normalised(second.total)
-    one, other = ct.resample(panel.cubes, replicates, seed, f"{system.dataset}/cells")
-    draws = ct.normalised(one) - ct.normalised(other)
-    extreme, total = np.zeros((K, K)), 0
-    for swapped, rest in flipped(first, second, permutations, seed, system.dataset):
-        gap = np.abs(ct.normalised(swapped) - ct.normalised(rest))
-        extreme += (gap >= np.abs(value) - 1e-12).sum(axis=0)
-        total += len(gap)
-    exact = panel.dialogues <= EXACT_UP_TO
-    p = extreme / total if exact else (extreme + 1) / (total + 1)
-    p = np.where(np.isfinite(value), p, np.nan)
-    return _Gaps(value, ct.normalised(second.total), draws, p, panel.turns, panel.dialogues)

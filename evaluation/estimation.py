@@ -473,7 +473,10 @@ def corrected_replicates(
     factor = 0.0
     if usable and machine_draws is not None:
         both = defined & np.isfinite(machine_draws)
-        factor = _replicate_lambda(human_draws[both], machine_draws[both], n, clusters, notes)
+        if reason := too_few(n, clusters):
+            notes.append(reason)
+        else:
+            factor = replicate_lambda(human_draws[both], machine_draws[both])
         defined = both if factor else defined
     if defined.sum() < max(2, len(human_draws) / 2):
         return Estimate(human, n, reason="unstable", method="human labels", clusters=clusters, notes=tuple(notes))
@@ -504,14 +507,11 @@ def corrected_replicates(
     return Estimate(value, n, interval, se, why, method, clusters, tuple(notes))
 
 
-def _replicate_lambda(human: Floats, machine: Floats, n: int, clusters: int, notes: list[str]) -> float:
-    if reason := too_few(n, clusters):
-        notes.append(reason)
-        return 0.0
+def replicate_lambda(human: Floats, machine: Floats) -> float:
+    """Give lambda = clip(Cov*/Var*, 0, 1) from replicates (R,) of a statistic by human and by classifier labels."""
     if len(human) < 2 or (variance := float(np.var(machine, ddof=1))) <= 0:
         return 0.0
-    covariance = float(np.cov(human, machine, ddof=1)[0, 1])
-    return float(np.clip(covariance / variance, 0.0, 1.0))
+    return float(np.clip(float(np.cov(human, machine, ddof=1)[0, 1]) / variance, 0.0, 1.0))
 
 
 def percentile_estimate(

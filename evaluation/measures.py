@@ -6,8 +6,9 @@ kappa) the bootstrap form; both are in `evaluation.estimation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,16 +17,8 @@ from numpy.typing import NDArray
 from evaluation import counts as ct
 from evaluation.counts import Cube, Floats, K
 from evaluation.emotions import EMOTIONS, SurprisePlace
-from evaluation.estimation import (
-    Design,
-    corrected_replicates,
-    difference_mean,
-    human_mean,
-    human_replicates,
-    replicate_weights,
-    spread_interval,
-)
-from evaluation.groups import Codes, GroupData, MetricOptions, Triple
+from evaluation.estimation import difference_mean, human_mean, replicate_weights, spread_interval
+from evaluation.groups import GroupData, MetricOptions, Triple
 from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
     FEW_CLUSTERS,
@@ -33,6 +26,7 @@ from evaluation.intervals import (
     bootstrap_estimate,
     undefined,
 )
+from evaluation.verified_panel import LabelPair, Statistic, VerifiedSample
 
 SURPRISE_KEYS: Final[Mapping[SurprisePlace, str]] = {
     "positive": "coarse_surprise_as_positive",
@@ -83,17 +77,18 @@ def ratio_estimate(
 
 
 def alignment_measures(
-    data: GroupData, pairs: NDArray[np.bool_], cube: Cube, verified: NDArray[np.bool_], options: MetricOptions
+    data: GroupData, cube: Cube, options: MetricOptions, replicates: int, seed: int, name: str
 ) -> dict[str, Triple]:
     """Give exact and coarse alignment, the coarse for every place of surprise and under `coarse` for the chosen one.
 
     Parameters
     ----------
-    pairs, verified
-        Shape (n,): rows with both classifier labels, and with both human labels.
     cube
         Classifier labels, user by response.
+    replicates, seed, name
+        Of the one corrected value that is no mean: without surprise it is not known beforehand which turns count.
     """
+    labels = LabelPair(data.user, data.response, data.user_human, data.response_human)
     found: dict[str, Triple] = {}
     open_turns = np.zeros(data.size)
     if options.turn == "all_user":
@@ -104,7 +99,11 @@ def alignment_measures(
         hits = (cube.sums * match).sum(axis=(1, 2), dtype=float)
         turns = (cube.sums * scored).sum(axis=(1, 2), dtype=float) + open_turns
         raw = ratio_estimate(hits, turns, aggregation=options.aggregation, confidence=options.confidence)
-        human = _alignment_human(data, pairs, verified, match, scored, options)
+        human = _alignment_human(data, labels, match, scored, options)
+        if not scored.all() and human[0].value is not None:
+            scored_share = CountStatistic(partial(ct.alignment, surprise=place), (0.0, 1.0))
+            both = count_measures(data, labels, {key: scored_share}, options, replicates, seed, name)[key]
+            human = (human[0], both.corrected)
         answered = float(turns.sum() - open_turns.sum())
         if open_turns.any() and answered:
             # Unanswered turns are known to be unmatched: no human label is needed for them.
@@ -128,13 +127,13 @@ def _scaled(estimate: Estimate, factor: float) -> Estimate:
 
 def _alignment_human(
     data: GroupData,
-    pairs: NDArray[np.bool_],
-    verified: NDArray[np.bool_],
+    labels: LabelPair,
     match: NDArray[np.bool_],
     scored: NDArray[np.bool_],
     options: MetricOptions,
 ) -> tuple[Estimate, Estimate]:
-    """Give human-only and corrected alignment; a share over a domain (surprise excluded) is a ratio of two means."""
+    """Give human-only and corrected alignment; where not every turn is scored, both are the human-only one."""
+    pairs, verified = labels.known, labels.verified
     population = pairs if pairs.any() else verified
     design, rows = data.design(verified, population)
     human = data.user_human[rows], data.response_human[rows]
@@ -143,11 +142,11 @@ def _alignment_human(
     if not kept.any():
         return undefined("no_data", method="human labels"), undefined("no_data", method="human labels")
     if not kept.all():
-        # The scored turns are a domain of unknown size: its human-only mean is the corrected one too.
+        # The scored turns are a domain of unknown size.
         share = float(design.weights[kept].sum() / design.weights.sum())
         part = design.where(kept, max(int(kept.sum()), round(share * design.population)))
         alone = human_mean(match[human][kept].astype(float), part, **settings)
-        return alone, alone.with_notes("lambda = 0: the scored turns are known for verified turns only")
+        return alone, alone
     y = match[human].astype(float)
     alone = human_mean(y, design, **settings)
     if not pairs.any() or not (pairs[rows]).all():
@@ -184,20 +183,6 @@ def share_measures(data: GroupData, options: MetricOptions) -> dict[str, Triple]
 
 
 # --- flatness and F1: functions of counts ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PairedLabels:
-    """Row and column labels of one matrix, by classifier and by humans."""
-
-    data: GroupData
-    rows: Codes
-    columns: Codes
-    rows_human: Codes
-    columns_human: Codes
-
-
-Statistic = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -266,7 +251,8 @@ def f1_statistics(options: MetricOptions) -> dict[str, CountStatistic]:
 
 
 def count_measures(
-    paired: PairedLabels,
+    data: GroupData,
+    labels: LabelPair,
     measures: dict[str, CountStatistic],
     options: MetricOptions,
     replicates: int,
@@ -277,15 +263,17 @@ def count_measures(
 
     `name` names the resamples: groups that share it and the seed resample the same dialogues.
     """
-    data = paired.data
-    cube = ct.count_cube(data.dialogues, paired.rows, paired.columns, size=data.size)
+    cube = ct.count_cube(data.dialogues, labels.rows, labels.columns, size=data.size)
     total = cube.total
     held = cube.sums.sum(axis=(1, 2)) > 0
     clusters, n = int(held.sum()), int(total.sum())
     draws = ct.resample([Cube(cube.sums[held])], replicates, seed, name)[0] if clusters > 1 else None
-    known = (paired.rows >= 0) & (paired.columns >= 0)
-    verified = (paired.rows_human >= 0) & (paired.columns_human >= 0)
-    sample = _verified_matrices(paired, known, verified, replicates, seed, name)
+    known = labels.known
+    design, rows = data.design(labels.verified, known if known.any() else labels.verified)
+    sample = None
+    if design.n:
+        blocks = replicate_weights(design, replicates, seed, f"{name}/verified") if design.clusters > 1 else ()
+        sample = VerifiedSample.of(design, [labels.at(rows)], blocks)
     found: dict[str, Triple] = {}
     for key, measure in measures.items():
         raw = _raw(measure, total, draws, n, clusters, options)
@@ -308,82 +296,24 @@ def _raw(
     )
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Weighted matrices of the verified rows: human and classifier, with their replicates."""
-
-    design: Design
-    human: Floats
-    human_draws: Floats
-    machine: Floats | None
-    machine_draws: Floats | None
-
-
-def _verified_matrices(
-    paired: PairedLabels,
-    known: NDArray[np.bool_],
-    verified: NDArray[np.bool_],
-    replicates: int,
-    seed: int,
-    name: str,
-) -> _Sample | None:
-    data = paired.data
-    design, rows = data.design(verified, known if known.any() else verified)
-    if design.n == 0:
-        return None
-    cells = [paired.rows_human[rows].astype(np.int64) * K + paired.columns_human[rows]]
-    if known[rows].all():
-        cells.append(paired.rows[rows].astype(np.int64) * K + paired.columns[rows])
-    weighted = np.zeros((design.n, len(cells) * K * K))
-    for part, cell in enumerate(cells):
-        weighted[np.arange(design.n), part * K * K + cell] = design.weights
-    weighted = ct.whole_units(weighted)
-    blocks = []
-    if design.clusters > 1:
-        blocks = [block @ weighted for block in replicate_weights(design, replicates, seed, f"{name}/verified")]
-    drawn = np.concatenate(blocks) if blocks else np.empty((0, weighted.shape[1]))
-    total = weighted.sum(axis=0)
-    split = [slice(0, K * K), slice(K * K, 2 * K * K)]
-    machine = len(cells) == 2
-    return _Sample(
-        design,
-        total[split[0]].reshape(K, K),
-        drawn[:, split[0]].reshape(-1, K, K),
-        total[split[1]].reshape(K, K) if machine else None,
-        drawn[:, split[1]].reshape(-1, K, K) if machine else None,
-    )
-
-
 def _human(
-    measure: CountStatistic, sample: _Sample | None, total: Floats | None, raw: Estimate, options: MetricOptions
+    measure: CountStatistic,
+    sample: VerifiedSample | None,
+    total: Floats | None,
+    raw: Estimate,
+    options: MetricOptions,
 ) -> tuple[Estimate, Estimate]:
     if sample is None:
         nothing = undefined("no_data", method="human labels")
         return nothing, nothing
-    settings: dict[str, Any] = {
-        "target": options.target,
-        "confidence": options.confidence,
-        "bounds": measure.bounds,
-        "population_se": raw.se or 0.0,
-    }
-    value = float(measure.statistic(sample.human))
-    if not np.isfinite(value):
-        nothing = undefined(measure.reason, n=sample.design.n, method="human labels", clusters=sample.design.clusters)
+    design = sample.design
+    if not np.isfinite(measure.statistic(sample.human[0])):
+        nothing = undefined(measure.reason, n=design.n, method="human labels", clusters=design.clusters)
         return nothing, nothing
-    draws = measure.statistic(sample.human_draws)
-    notes: tuple[str, ...] = ()
-    if measure.fragile and sample.design.n < FIRM_LABELS:
-        notes = (f"n < {FIRM_LABELS}: intervals that hang on rare emotions cover less than they say",)
-    alone = human_replicates(value, draws, sample.design, **settings).with_notes(*notes)
-    if sample.machine is None or sample.machine_draws is None or total is None:
-        return alone, alone
-    corrected = corrected_replicates(
-        value,
-        draws,
-        float(measure.statistic(sample.machine)),
-        measure.statistic(sample.machine_draws),
-        float(measure.statistic(total)),
-        sample.design,
-        **settings,
-    ).with_notes(*notes)
+    settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence}
+    settings |= {"bounds": measure.bounds, "population_se": raw.se or 0.0}
+    alone, corrected = sample.estimate(measure.statistic, None if total is None else total[None], **settings)
+    if measure.fragile and design.n < FIRM_LABELS:
+        note = f"n < {FIRM_LABELS}: intervals that hang on rare emotions cover less than they say"
+        return alone.with_notes(note), corrected.with_notes(note)
     return alone, corrected

@@ -23,7 +23,6 @@ from evaluation.groups import Codes, GroupData, MetricOptions, Triple, split_gro
 from evaluation.intervals import DEFAULT_REPLICATES, Estimate
 from evaluation.measures import (
     SURPRISE_KEYS,
-    PairedLabels,
     alignment_measures,
     count_measures,
     f1_statistics,
@@ -31,6 +30,7 @@ from evaluation.measures import (
     ratio_estimate,
     share_measures,
 )
+from evaluation.verified_panel import LabelPair
 
 __all__ = ["GroupMetrics", "MetricOptions", "Triple", "all_metrics", "group_metrics", "ratio_estimate", "summarise"]
 
@@ -86,13 +86,13 @@ def group_metrics(data: GroupData, options: MetricOptions, *, replicates: int, s
     pair_cube = ct.count_cube(data.dialogues, data.user, data.response, size=data.size)
     verified = (data.user_human >= 0) & (data.response_human >= 0)
     measures: dict[str, Triple] = {}
-    measures |= alignment_measures(data, pairs, pair_cube, verified, options)
-    measures |= share_measures(data, options)
     name = f"{data.dataset}/turns"
-    responses = PairedLabels(data, data.response, data.response, data.response_human, data.response_human)
-    measures |= count_measures(responses, flatness_statistics(), options, replicates, seed, name)
-    scores = PairedLabels(data, truth, data.response, truth_human, data.response_human)
-    measures |= count_measures(scores, f1_statistics(options), options, replicates, seed, name)
+    measures |= alignment_measures(data, pair_cube, options, replicates, seed, name)
+    measures |= share_measures(data, options)
+    responses = LabelPair(data.response, data.response, data.response_human, data.response_human)
+    measures |= count_measures(data, responses, flatness_statistics(), options, replicates, seed, name)
+    scores = LabelPair(truth, data.response, truth_human, data.response_human)
+    measures |= count_measures(data, scores, f1_statistics(options), options, replicates, seed, name)
     confusions = {
         "alignment_raw": pair_cube.total,
         "alignment_verified": _matrix(data, data.user_human, data.response_human),

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from evaluation.comparison import PERMUTATIONS, detectable_difference, sign_flip_p
+from evaluation.comparison import detectable_difference
 from evaluation.counts import Floats
 from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
@@ -37,6 +37,7 @@ from evaluation.intervals import (
     undefined,
 )
 from evaluation.ordinal import fit_proportional_odds
+from evaluation.permutation import PERMUTATIONS, sign_flip_p
 
 FLAGS: Final = ("aligned_exact", "aligned_coarse")
 CROSSED_UP_TO: Final = 3000

@@ -16,11 +16,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from evaluation.comparison import CellDifference, Comparison, compare_cells, compare_systems
+from evaluation.comparison import Comparison, compare_systems
 from evaluation.emotions import EMOTIONS, valence_groups
 from evaluation.groups import REFERENCE_SYSTEM, GroupData, MetricOptions, split_groups
-from evaluation.intervals import FEW_CLUSTERS
+from evaluation.intervals import FEW_CLUSTERS, Estimate
 from evaluation.metrics import GroupMetrics, group_metrics
+from evaluation.patterns import CellDifference, compare_cells, corrected_shares
 from evaluation.report_bundle import ReportSettings, ReportTables, compare, read_bundle, write_tables
 from evaluation.report_metrics import DATASET, alignment, any_verified, diversity, flatness, headline, named
 from evaluation.report_model import (
@@ -75,13 +76,15 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
     sizes: dict[str, Any] = {"replicates": settings.replicates, "seed": settings.seed}
     groups = [group_metrics(group, options, **sizes) for group in data]
     sizes["permutations"] = settings.permutations
-    found, cells = _comparisons(data, options, sizes)
+    found, cells, shares = _comparisons(data, options, sizes)
     status = _status(groups)
     # Computed under keys, so that no title moves a number; from here on people read.
     names = settings.names
     keys = [(group.dataset, group.system) for group in groups]
     groups, other = _titled(groups, names), _titled(_second_grouping(turns, settings), names)
-    cells = {(names.dataset(dataset), names.system(system)): found for (dataset, system), found in cells.items()}
+    shown = {(dataset, system): (names.dataset(dataset), names.system(system)) for dataset, system in keys}
+    cells = {shown[key]: found for key, found in cells.items()}
+    shares = {shown[key]: found for key, found in shares.items()}
     sections = (
         _provenance(groups, keys, tables, settings, status, judgments, ratings),
         headline(groups, options, other, SECOND_GROUPING),
@@ -89,7 +92,7 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
         flatness(groups, options),
         diversity(groups, options),
         confusion(groups, options, names),
-        patterns(groups, cells, names.of(ratings), names.of(tables.cases)),
+        patterns(groups, cells, shares, names.of(ratings), names.of(tables.cases)),
         reliability(
             turns,
             judgments,
@@ -111,9 +114,9 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
         comparisons(found, any_verified(groups), names),
         discussion(groups, options),
     )
-    shown = {key: value for key, value in settings.to_json().items() if key != "provenance"}
+    chosen = {key: value for key, value in settings.to_json().items() if key != "provenance"}
     title = settings.title if status != "unverified" else f"{settings.title} (unverified)"
-    return Report(title, status, shown, settings.provenance, sections)
+    return Report(title, status, chosen, settings.provenance, sections)
 
 
 def _prepared(turns: pd.DataFrame) -> pd.DataFrame:
@@ -145,9 +148,15 @@ def _status(groups: list[GroupMetrics]) -> Status:
 
 def _comparisons(
     data: list[GroupData], options: MetricOptions, sizes: dict[str, Any]
-) -> tuple[list[Comparison], dict[tuple[str, str], list[CellDifference]]]:
+) -> tuple[
+    list[Comparison],
+    dict[tuple[str, str], list[CellDifference]],
+    dict[tuple[str, str], dict[tuple[int, int], Estimate]],
+]:
     found: list[Comparison] = []
     cells: dict[tuple[str, str], list[CellDifference]] = {}
+    shares: dict[tuple[str, str], dict[tuple[int, int], Estimate]] = {}
+    resamples = {key: sizes[key] for key in ("replicates", "seed")}
     for dataset in dict.fromkeys(group.dataset for group in data):
         members = [group for group in data if group.dataset == dataset]
         usable = [group for group in members if ((group.user >= 0) & (group.response >= 0)).any()]
@@ -155,9 +164,11 @@ def _comparisons(
         if len(usable) > 1:
             found += compare_systems(usable, options, **sizes)
         for group in usable:
+            key = group.dataset, group.system
+            shares[key] = corrected_shares(group, options, **resamples)
             if not group.is_reference:
-                cells[group.dataset, group.system] = compare_cells(group, baseline, options, **sizes)
-    return found, cells
+                cells[key] = compare_cells(group, baseline, options, shares=shares[key], **sizes)
+    return found, cells, shares
 
 
 def _second_grouping(turns: pd.DataFrame, settings: ReportSettings) -> list[GroupMetrics]:

@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from evaluation.comparison import PERMUTATIONS
 from evaluation.groups import MetricOptions
 from evaluation.intervals import DEFAULT_REPLICATES
+from evaluation.permutation import PERMUTATIONS
 from evaluation.report_model import Names, Report
 from evaluation.tables import TableError, read_table
 

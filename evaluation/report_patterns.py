@@ -8,10 +8,11 @@ from typing import Any, Final
 import pandas as pd
 
 from evaluation import counts as ct
-from evaluation.comparison import CellDifference
 from evaluation.emotions import EMOTIONS
 from evaluation.groups import MetricOptions
+from evaluation.intervals import Estimate, undefined
 from evaluation.metrics import GroupMetrics
+from evaluation.patterns import CellDifference
 from evaluation.report_metrics import DATASET, PLACE, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
 from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 
@@ -129,6 +130,7 @@ def _matrix_table(
 def patterns(
     groups: Sequence[GroupMetrics],
     cells: Mapping[tuple[str, str], Sequence[CellDifference]],
+    shares: Mapping[tuple[str, str], Mapping[tuple[int, int], Estimate]],
     ratings: pd.DataFrame,
     cases: pd.DataFrame,
 ) -> Section:
@@ -145,9 +147,11 @@ def patterns(
                     "pattern": pattern,
                     "turns": cell.turns,
                     "share": cell.share,
+                    "corrected": cell.corrected,
                     "baseline": cell.baseline,
                     "difference": cell.difference,
                     "p": cell.p_adjusted,
+                    "difference_corrected": cell.difference_corrected,
                     "verified": verified,
                     "confirmed": "yes" if verified >= MIN_VERIFIED else "no",
                     "ratings": _pattern_ratings(ratings, group, EMOTIONS[cell.user], EMOTIONS[cell.response]),
@@ -161,10 +165,12 @@ def patterns(
             SYSTEM,
             Column("pattern", "User → response"),
             Column("turns", "Turns, classifier", "count"),
-            Column("share", "% of such user turns", "percent"),
-            Column("baseline", "Human reference %", "percent"),
-            Column("difference", "System - human, points", "percent"),
+            Column("share", "% of such user turns, classifier", "percent"),
+            Column("corrected", "% corrected", "percent"),
+            Column("baseline", "Human reference %, classifier", "percent"),
+            Column("difference", "System - human, points, classifier", "percent"),
             Column("p", "p, Benjamini-Hochberg", "p"),
+            Column("difference_corrected", "System - human, corrected", "percent"),
             Column("verified", "Human-verified turns", "count"),
             Column("confirmed", f"At least {MIN_VERIFIED} verified"),
             Column("ratings", "Mean ratings of verified turns"),
@@ -172,9 +178,9 @@ def patterns(
         tuple(rows),
         "Off-diagonal cells with 5 turns or more, most frequent first. The difference compares the same turns with "
         f"the human responses. With fewer than {MIN_VERIFIED} human-verified turns a pattern may be the classifier's "
-        "doing.",
+        "doing. Corrected values rest on the verified turns with that user emotion, which are few for rare emotions.",
     )
-    tables = [_paper_patterns(groups), observed]
+    tables = [_paper_patterns(groups, shares), observed]
     if len(cases):
         tables.append(_cases_table(cases))
     warnings = []
@@ -189,7 +195,9 @@ def patterns(
     return Section("patterns", 6, "Misalignment patterns and cases", caption, tuple(tables), (), warnings_of(warnings))
 
 
-def _paper_patterns(groups: Sequence[GroupMetrics]) -> Table:
+def _paper_patterns(
+    groups: Sequence[GroupMetrics], shares: Mapping[tuple[str, str], Mapping[tuple[int, int], Estimate]]
+) -> Table:
     rows: list[dict[str, Cell]] = []
     for user, response, comment in PAPER_PATTERNS:
         for group in groups:
@@ -206,6 +214,9 @@ def _paper_patterns(groups: Sequence[GroupMetrics]) -> Table:
                     "system": named(group),
                     "turns": int(hits),
                     "share": hits / total if total else None,
+                    "corrected": shares.get((group.dataset, group.system), {}).get(
+                        (PLACE[user], PLACE[response]), undefined("no_data")
+                    ),
                     "verified": int(human[PLACE[user], PLACE[response]]),
                     "verified_of": int(human[PLACE[user]].sum()),
                 }
@@ -220,7 +231,8 @@ def _paper_patterns(groups: Sequence[GroupMetrics]) -> Table:
             DATASET,
             SYSTEM,
             Column("turns", "Turns, classifier", "count"),
-            Column("share", "% of such user turns", "percent"),
+            Column("share", "% of such user turns, classifier", "percent"),
+            Column("corrected", "% corrected", "percent"),
             Column("verified", "Human-verified turns", "count"),
             Column("verified_of", "of verified turns with this user emotion", "count"),
         ),

@@ -13,6 +13,7 @@ from evaluation.comparison import Comparison
 from evaluation.counts import Floats
 from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS
 from evaluation.groups import MetricOptions
+from evaluation.intervals import Estimate
 from evaluation.metrics import GroupMetrics
 from evaluation.report_metrics import DATASET, HUMAN, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
 from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
@@ -27,7 +28,7 @@ MEASURES: Final = {
 }
 
 
-LETTERS_BY: Final = {"classifier": "classifier labels", "human": "human labels"}
+BASIS: Final = {"classifier": "classifier labels", "human": "human labels"}
 
 
 def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Section:
@@ -47,8 +48,9 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                     "measure": MEASURES[one.measure],
                     "system": shown(one, system),
                     "value": one.values[place],
+                    "corrected": one.corrected[place],
                     "letters": one.letters[place],
-                    "letters_by": LETTERS_BY[one.letters_by],
+                    "basis": BASIS[one.basis],
                     "first": number_or_none(chances[0]),
                     "rank_low": _rank(chances, 0.025),
                     "rank_high": _rank(chances, 0.975),
@@ -78,16 +80,18 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                 Column("measure", "Measure"),
                 SYSTEM,
                 Column("value", "Value on common turns, classifier", "number"),
+                Column("corrected", "Corrected", "number"),
                 Column("letters", "Not separated"),
-                Column("letters_by", "Letters rest on"),
+                Column("basis", "Order, letters, ranks rest on"),
                 Column("first", "Share of resamples in first place", "number"),
                 Column("rank_low", "Rank, 95 % from", "count"),
                 Column("rank_high", "to", "count"),
             ),
             tuple(ranks),
-            "Systems that share a letter are not separated by the Holm-adjusted tests. These compare the corrected "
-            f"differences where each pair has at least {MIN_LABELS} verified turns in {MIN_CLUSTERS} dialogues, else "
-            "classifier labels. Rank 1 has the highest value, which is not always the best.",
+            "Systems that share a letter are not separated by the Holm-adjusted tests. Order, letters and ranks rest "
+            f"on the corrected values once people verified the labels of all systems on {MIN_LABELS} common turns in "
+            f"{MIN_CLUSTERS} dialogues, else on classifier labels. Rank 1 has the highest value, which is not always "
+            "the best. Corrected values and ranks speak for further dialogues like these.",
         ),
         Table(
             "pairs",
@@ -125,9 +129,9 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                         "estimate": estimate,
                         "group": "human" if system == one.reference else "system",
                     }
-                    for system, letters, estimate in zip(one.systems, one.letters, one.values, strict=True)
+                    for system, letters, estimate in zip(one.systems, one.letters, _decisive(one), strict=True)
                 ],
-                "x_title": MEASURES[one.measure],
+                "x_title": f"{MEASURES[one.measure]}, by {BASIS[one.basis]}",
                 "zero": _line_at(one),
             },
             "Letters in brackets: systems that share one are not separated. Dashed: the human reference, else the "
@@ -136,10 +140,11 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
         for one in found
     )
     warnings = []
-    if found and not verified:
+    if any(one.basis == "classifier" for one in found):
+        few = f"fewer than {MIN_LABELS} common turns verified for all systems" if verified else "no human labels"
         warnings.append(
             "These tests compare classifier labels. A classifier may err more on one system's style than on "
-            "another's; without human labels that cannot be told from a difference between systems."
+            f"another's; with {few} that cannot be told from a difference between systems."
         )
     if not found:
         warnings.append("There are not two systems with common turns to compare.")
@@ -151,9 +156,14 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
     return Section("comparison", 9, "Systems compared", caption, tables, figures, warnings_of(warnings))
 
 
+def _decisive(one: Comparison) -> tuple[Estimate, ...]:
+    """Give the values that order and letters rest on."""
+    return one.corrected if one.basis == "human" else one.values
+
+
 def _line_at(one: Comparison) -> float:
     """Place the dashed line of a figure: at the human reference, else at the median system."""
-    values = {system: value.value for system, value in zip(one.systems, one.values, strict=True)}
+    values = {system: value.value for system, value in zip(one.systems, _decisive(one), strict=True)}
     if (human := values.get(one.reference)) is not None:
         return human
     known = [value for value in values.values() if value is not None]

@@ -9,7 +9,8 @@ against .499, macro-F1 .379 against .238.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -116,11 +117,37 @@ def simulate_corpus(dialogues: int = 1000, *, seed: int = 0, mean_turns: float =
     return SimulatedCorpus(codes, *columns)
 
 
+def simulate_systems(
+    systems: Mapping[str, tuple[float, float]], dialogues: int = 1000, *, seed: int = 0
+) -> dict[str, SimulatedCorpus]:
+    """Simulate several systems that answer the same users: same utterances, same human references.
+
+    Parameters
+    ----------
+    systems
+        By name the mean chance that a response takes up the user's emotion, and the evenness of its habit: the power
+        to which its habitual shares are raised, 1 as in `simulate_corpus`, 0 all emotions alike.
+    """
+    corpus = simulate_corpus(dialogues, seed=seed)
+    found = {}
+    for place, (name, (follows, evenness)) in enumerate(systems.items()):
+        rng = np.random.default_rng([seed, place])
+        user = corpus.user.astype(np.int64)
+        response = _answers(rng, corpus.dialogues, user, follows, HABIT**evenness)
+        predicted = _classify(rng, response).astype(np.int8)
+        found[name] = replace(corpus, response=response.astype(np.int8), response_predicted=predicted)
+    return found
+
+
 def _answers(
-    rng: np.random.Generator, codes: NDArray[np.int64], user: NDArray[np.int64], follows: float
+    rng: np.random.Generator,
+    codes: NDArray[np.int64],
+    user: NDArray[np.int64],
+    follows: float,
+    habits: NDArray[np.float64] = HABIT,
 ) -> NDArray[np.int64]:
     chance = rng.beta(FOLLOW_SPREAD * follows, FOLLOW_SPREAD * (1 - follows), codes[-1] + 1)[codes]
-    habit = rng.choice(K, len(codes), p=HABIT / HABIT.sum())
+    habit = rng.choice(K, len(codes), p=habits / habits.sum())
     return np.asarray(np.where(rng.random(len(codes)) < chance, user, habit))
 
 

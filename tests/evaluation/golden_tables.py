@@ -560,11 +560,27 @@ def paper_patterns() -> list[Row]:
                     "system": shown(system),
                     "turns": pairs[user, response],
                     "share": pairs[user, response] / total if total else None,
+                    "corrected": _share_by_humans(frame, user, response),
                     "verified": human[user, response],
                     "verified_of": sum(count for (said, _), count in human.items() if said == user),
                 }
             )
     return rows
+
+
+def _share_by_humans(frame: pd.DataFrame, user: str, response: str) -> Any:
+    said = [given for felt, given in pairs_of(frame, "verified") if felt == user]
+    return Value(said.count(response) / len(said)) if said else Undefined()
+
+
+def _gap_by_humans(dataset: str, system: str, user: str, response: str) -> Any:
+    """The system's share minus the human one, on the turns where people labelled both and the classifier too."""
+    both = group(dataset, system).merge(group(dataset, "reference"), on=["dialogue", "turn"], suffixes=("", "_human"))
+    both = both[both["user_label"].notna() & both["response_label"].notna() & both["response_label_human"].notna()]
+    columns = ["user_verified", "response_verified", "response_verified_human"]
+    felt = [row for row in known(*(both[name] for name in columns)) if row[0] == user]
+    gaps = [(own == response) - (human == response) for _, own, human in felt]
+    return Value(sum(gaps) / len(gaps)) if gaps else Undefined()
 
 
 def patterns() -> list[Row]:
@@ -586,6 +602,8 @@ def patterns() -> list[Row]:
                     "pattern": pattern,
                     "turns": int(counts[a, b]),
                     "share": counts[a, b] / counts[a].sum(),
+                    "corrected": _share_by_humans(frame, LABELS[a], LABELS[b]),
+                    "difference_corrected": _gap_by_humans(dataset, system, LABELS[a], LABELS[b]),
                     "baseline": other,
                     "difference": Value(own - other),
                     "p": Noisy(adjusted[a, b], 0.08),
@@ -1068,8 +1086,7 @@ def _common(dataset: str, measure: str) -> dict[str, pd.DataFrame]:
 
 def _statistic(dataset: str, measure: str) -> Callable[[np.ndarray], float]:
     match = np.array([[valence(a, "positive") == valence(b, "positive") for b in LABELS] for a in LABELS])
-    total = sum(_counts(frame, measure) for frame in _common(dataset, measure).values())
-    present = [k for k in range(7) if total[k].sum() + total[:, k].sum() > 0]
+    present = [k for k in range(7) if LABELS[k] in _classes(dataset)]
 
     def macro_over_common(counts: np.ndarray) -> float:
         either = counts.sum(axis=0) + counts.sum(axis=1)
@@ -1081,6 +1098,16 @@ def _statistic(dataset: str, measure: str) -> Callable[[np.ndarray], float]:
         "Expressive range (flatness score)": lambda counts: entropy_of(counts) / math.log2(7),
         "Macro-F1": macro_over_common,
     }[measure]
+
+
+def _classes(dataset: str) -> set[str]:
+    """The emotions in any system's common turns of macro-F1, by classifier or people, on either side."""
+    found = set()
+    for frame in _common(dataset, "Macro-F1").values():
+        for kind in ("label", "verified"):
+            for pair in known(frame[f"reference_{kind}"], frame[f"response_{kind}"]):
+                found.update(pair)
+    return found
 
 
 def _counts(frame: pd.DataFrame, measure: str) -> np.ndarray:
@@ -1170,21 +1197,33 @@ def _detectable(row: Row) -> float:
 
 
 def _corrected(dataset: str, measure: str, first: str, second: str) -> Any:
-    """The mean over turns verified for both systems of the difference in matches, by human labels."""
-    if measure not in ("Exact alignment", "Coarse alignment"):
-        return Undefined(("not_a_mean",))
-    place = None if measure == "Exact alignment" else "positive"
+    """One system's value minus another's on the turns verified for both, by human labels: no pair has a hundred."""
+    kept = _verified(dataset, measure, (first, second))
+    one, other = (_by_humans(dataset, measure, kept, system) for system in (first, second))
+    return Value(one.value - other.value, len(kept)) if len(kept) else Undefined()
+
+
+def _verified(dataset: str, measure: str, systems: tuple[str, ...]) -> list[tuple[Any, Any]]:
+    """The common turns on which people gave every label of these systems that the measure looks at."""
+    truth = {"Macro-F1": ["reference_verified"], "Expressive range (flatness score)": []}
+    columns = [*truth.get(measure, ["user_verified"]), "response_verified"]
     frames = _common(dataset, measure)
-    keys = ["dialogue", "turn", "user_verified", "response_verified"]
-    both = frames[first][keys].merge(frames[second][keys], on=["dialogue", "turn"]).dropna()
-    if both.empty:
+    kept = [set(frames[system].dropna(subset=columns).set_index(["dialogue", "turn"]).index) for system in systems]
+    return sorted(set.intersection(*kept))
+
+
+def _by_humans(dataset: str, measure: str, turns: list[tuple[Any, Any]], system: str) -> Any:
+    if not turns:
         return Undefined()
-    gaps = [
-        hits([(row.user_verified_x, row.response_verified_x)], place)[0]
-        - hits([(row.user_verified_y, row.response_verified_y)], place)[0]
-        for row in both.itertuples()
-    ]
-    return Value(sum(gaps) / len(gaps), len(gaps))
+    frame = _common(dataset, measure)[system].set_index(["dialogue", "turn"]).loc[turns]
+    responses = list(frame["response_verified"])
+    if measure == "Expressive range (flatness score)":
+        return Value(entropy(responses) / math.log2(7), len(turns))
+    if measure == "Macro-F1":
+        return Value(macro(known(frame["reference_verified"], responses), _classes(dataset)), len(turns))
+    place = None if measure == "Exact alignment" else "positive"
+    found = hits(known(frame["user_verified"], responses), place)
+    return Value(sum(found) / len(found), len(turns))
 
 
 def ranks() -> list[Row]:
@@ -1208,8 +1247,9 @@ def ranks() -> list[Row]:
                     "measure": measure,
                     "system": shown(system),
                     "value": Value(value, len(_common(dataset, measure)[system])),
+                    "corrected": _by_humans(dataset, measure, _verified(dataset, measure, (system,)), system),
                     "letters": _letters,
-                    "letters_by": "classifier labels",  # no pair here has a hundred verified turns
+                    "basis": "classifier labels",  # no pair here has a hundred verified turns
                     "first": Noisy(float(chance[place, 0]), 0.1),
                     "rank_low": _near_rank(chance[place], 0.025),
                     "rank_high": _near_rank(chance[place], 0.975),

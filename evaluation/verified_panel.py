@@ -1,0 +1,276 @@
+"""The verified turns of one or several systems as label matrices, and what they correct.
+
+Every system of a panel was labelled on the same turns, by the classifier on all of them and by people on a drawn part.
+A panel makes of the drawn part weighted matrices and their resamples, the same resamples for every system, so that a
+difference between two systems is estimated turn by turn and not as the difference of two estimates.
+
+Sources: Angelopoulos, Duchi and Zrnic 2023 (PPI++), Zrnic 2024 (PPBoot), Rao and Wu 1988; see `evaluation.estimation`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from evaluation import counts as ct
+from evaluation.counts import Floats, K
+from evaluation.estimation import (
+    Design,
+    corrected_replicates,
+    difference_mean,
+    human_replicates,
+    replicate_lambda,
+    replicate_weights,
+)
+from evaluation.groups import Codes, GroupData
+from evaluation.intervals import Estimate, undefined
+
+Statistic = Callable[[Floats], Floats]
+"""A function of matrices (..., 7, 7) that gives one number for each."""
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """The row and column labels of one system's matrix by classifier and by people: codes (n,), -1 missing."""
+
+    rows: Codes
+    columns: Codes
+    rows_human: Codes
+    columns_human: Codes
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Shape (n,): both labels are there by the classifier."""
+        return (self.rows >= 0) & (self.columns >= 0)
+
+    @property
+    def verified(self) -> NDArray[np.bool_]:
+        """Shape (n,): both labels are there by people."""
+        return (self.rows_human >= 0) & (self.columns_human >= 0)
+
+    def at(self, places: NDArray[Any]) -> LabelPair:
+        """Give the labels of some turns, in the order of `places`."""
+        return LabelPair(self.rows[places], self.columns[places], self.rows_human[places], self.columns_human[places])
+
+
+@dataclass(frozen=True)
+class VerifiedSample:
+    """Weighted matrices of the verified turns of S systems, with R resamples: by people, and by the classifier.
+
+    Attributes
+    ----------
+    human, machine
+        Shape (S, 7, 7), each turn counting the inverse of its inclusion probability. `machine` is `None` where the
+        classifier labelled not all of the verified turns.
+    human_draws, machine_draws
+        Shape (S, R, 7, 7); no resample with a single dialogue.
+    """
+
+    design: Design
+    human: Floats
+    human_draws: Floats
+    machine: Floats | None
+    machine_draws: Floats | None
+
+    @classmethod
+    def of(cls, design: Design, systems: Sequence[LabelPair], replicates: Iterable[Floats]) -> VerifiedSample:
+        """Make the matrices of turns that `design` describes, its order and theirs being the same.
+
+        Parameters
+        ----------
+        replicates
+            Blocks (r, n) of replicate weights, as of `evaluation.estimation.replicate_weights`.
+        """
+        cells = [pair.rows_human.astype(np.int64) * K + pair.columns_human for pair in systems]
+        labelled = all(pair.known.all() for pair in systems)
+        if labelled:
+            cells += [pair.rows.astype(np.int64) * K + pair.columns for pair in systems]
+        # Rounded weights make sums that do not depend on their order; one cell of 49 in each turn's row is not 0.
+        weights = ct.whole_units(design.weights)
+        places = np.concatenate([part * K * K + cell for part, cell in enumerate(cells)])
+        turns = np.tile(np.arange(design.n), len(cells))
+        chosen = (np.tile(weights, len(cells)), (places, turns))
+        weighted = sparse.csr_array(chosen, shape=(len(cells) * K * K, design.n))
+        blocks = [(weighted @ block.T).T for block in replicates] if design.clusters > 1 else []
+        drawn = np.concatenate(blocks) if blocks else np.empty((0, len(cells) * K * K))
+        total = np.asarray(weighted.sum(axis=1)).reshape(len(cells), K, K)
+        draws = np.moveaxis(drawn.reshape(len(drawn), len(cells), K, K), 1, 0)
+        size = len(systems)
+        if not labelled:
+            return cls(design, total, draws, None, None)
+        return cls(design, total[:size], draws[:size], total[size:], draws[size:])
+
+    def estimate(
+        self, statistic: Statistic, everywhere: Floats | None, systems: tuple[int, ...] = (0,), **settings: Any
+    ) -> tuple[Estimate, Estimate]:
+        """Estimate a statistic of one system, or its difference between two, by people alone and corrected.
+
+        Parameters
+        ----------
+        everywhere
+            Shape (S, 7, 7), the classifier's matrices of all turns; `None` without them.
+        systems
+            The place of one system, or of the first and the second of a difference.
+        settings
+            As of `evaluation.estimation.corrected_replicates`.
+        """
+
+        def of(matrices: Floats) -> Floats:
+            first, *rest = (np.asarray(statistic(matrices[system])) for system in systems)
+            return first - rest[0] if rest else first
+
+        value, draws = float(of(self.human)), of(self.human_draws)
+        alone = human_replicates(value, draws, self.design, **settings)
+        if self.machine is None or self.machine_draws is None or everywhere is None:
+            return alone, alone
+        machine = float(of(self.machine)), of(self.machine_draws), float(of(everywhere))
+        return alone, corrected_replicates(value, draws, *machine, self.design, **settings)
+
+
+class VerifiedPanel:
+    """Systems on their common turns, and what people verified of them.
+
+    A turn counts for a set of systems once the labels of all of them are verified. Its inclusion probability belongs to
+    the turn, so designs that verify all systems' responses of a drawn turn are assumed; where the systems' rows carry
+    different probabilities there is no sample, and the reason is `separate_draws`.
+
+    Parameters
+    ----------
+    rows
+        Per system the row numbers of the common turns, in one order.
+    labels
+        Per system the label pairs of all its rows.
+    name
+        Names the resamples: panels that share it and the seed resample the same dialogues.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[GroupData],
+        rows: Sequence[NDArray[np.int64]],
+        labels: Sequence[LabelPair],
+        *,
+        replicates: int,
+        seed: int,
+        name: str,
+    ) -> None:
+        # In the order of the first group's rows, in which a design numbers its units.
+        order = np.argsort(rows[0], kind="stable")
+        self._group, self._rows = groups[0], rows[0][order]
+        self._labels = [pair.at(held[order]) for pair, held in zip(labels, rows, strict=True)]
+        self._apart = not all(
+            _drawn_alike(groups[0], self._rows, g, r[order]) for g, r in zip(groups, rows, strict=True)
+        )
+        self._dialogues = groups[0].dialogues[self._rows]
+        size = int(self._dialogues.max()) + 1
+        totals = [ct.count_cube(self._dialogues, pair.rows, pair.columns, size=size).total for pair in self._labels]
+        self.everywhere: Floats = np.array(totals)
+        anyone = np.logical_or.reduce([pair.verified for pair in self._labels])
+        design, self._union = self._design(anyone)
+        self._blocks: list[NDArray[np.float32]] = []
+        self._last: tuple[tuple[int, ...], VerifiedSample] | None = None
+        if design.clusters > 1:
+            self._blocks = [
+                b.astype(np.float32) for b in replicate_weights(design, replicates, seed, f"{name}/verified")
+            ]
+
+    def _design(self, verified: NDArray[np.bool_]) -> tuple[Design, NDArray[np.bool_]]:
+        """Give the design of some of the common turns, and which of these are in it."""
+        mask = np.zeros(len(self._group.user), dtype=bool)
+        mask[self._rows[verified]] = True
+        population = np.zeros(len(mask), dtype=bool)
+        population[self._rows] = True
+        design, kept = self._group.design(mask, population)
+        return design, kept[self._rows]
+
+    def _drawn(self, systems: Sequence[int]) -> tuple[Design, NDArray[np.bool_]]:
+        return self._design(np.logical_and.reduce([self._labels[system].verified for system in systems]))
+
+    def sample(self, systems: Sequence[int]) -> VerifiedSample:
+        """Give the turns verified for all of these systems, in the order in which they are named."""
+        key = tuple(systems)
+        if self._last is None or self._last[0] != key:
+            design, held = self._drawn(key)
+            inside = held[self._union]
+            labels = [self._labels[system].at(held) for system in key]
+            blocks = (block[:, inside].astype(float) for block in self._blocks)
+            self._last = key, VerifiedSample.of(design, labels, blocks)
+        return self._last[1]
+
+    def mean(self, match: NDArray[np.bool_], systems: Sequence[int], **settings: Any) -> Estimate:
+        """Estimate the share of turns in the cells `match` (7, 7), or its difference between two systems.
+
+        The difference estimator on the turns' own 0 and 1, or on their differences d = y_A - y_B.
+        """
+        if self._apart:
+            return undefined("separate_draws", method="difference estimator")
+        design, held = self._drawn(systems)
+        if not design.n:
+            return undefined("no_data", method="difference estimator")
+        human = [match[pair.rows_human[held], pair.columns_human[held]].astype(float) for pair in self._of(systems)]
+        machine = [match[pair.rows, pair.columns].astype(float) for pair in self._of(systems)]
+        y, f = (part[0] - part[1] if len(part) > 1 else part[0] for part in (human, machine))
+        return difference_mean(y, f[held], f, design, dialogues_all=self._dialogues, **settings)
+
+    def statistic(self, statistic: Statistic, systems: Sequence[int], **settings: Any) -> Estimate:
+        """Estimate any statistic of the matrix, or its difference between two systems, in the bootstrap form."""
+        if self._apart:
+            return undefined("separate_draws", method="difference estimator")
+        sample = self.sample(systems)
+        if not sample.design.n:
+            return undefined("no_data", method="difference estimator")
+        chosen = self.everywhere[list(systems)]
+        return sample.estimate(statistic, chosen, tuple(range(len(systems))), **settings)[1]
+
+    def _of(self, systems: Sequence[int]) -> list[LabelPair]:
+        return [self._labels[system] for system in systems]
+
+    def joint_draws(self, statistic: Statistic, raw_draws: Floats) -> Floats:
+        """Draw the corrected values of all systems together, for their ranks among further dialogues.
+
+        Each draw is the corrected value, plus the deviation of a resample of the verified turns times the root of the
+        share not verified, plus the deviation of an independent resample of all dialogues by the classifier: the two
+        variances that `corrected_replicates` adds for the superpopulation.
+
+        Parameters
+        ----------
+        raw_draws
+            Shape (S, R), resamples of the classifier's values on all common turns.
+
+        Returns
+        -------
+        ndarray
+            Shape (S, R); NaN where a system has no corrected value.
+        """
+        sample = self.sample(range(len(self._labels)))
+        found = np.full(raw_draws.shape, np.nan)
+        if sample.machine is None or sample.machine_draws is None or sample.design.clusters < 2:
+            return found
+        left = math.sqrt(sample.design.unsampled_share)
+        for place in range(len(found)):
+            raw, human, machine = (
+                float(statistic(part[place])) for part in (self.everywhere, sample.human, sample.machine)
+            )
+            draws, others = statistic(sample.human_draws[place]), statistic(sample.machine_draws[place])
+            both = np.isfinite(draws) & np.isfinite(others)
+            if not math.isfinite(raw + human + machine) or both.mean() < 0.5:
+                continue
+            factor = replicate_lambda(draws[both], others[both])
+            residual = draws - factor * others
+            swing = left * (residual - residual[both].mean()) + raw_draws[place] - raw
+            found[place] = human + factor * (raw - machine) + swing
+        return found
+
+
+def _drawn_alike(first: GroupData, rows: NDArray[np.int64], second: GroupData, others: NDArray[np.int64]) -> bool:
+    """Say whether two systems' rows of the same turns carry the same inclusion probabilities."""
+    none = np.full(len(rows), np.nan)
+    own = none if first.inclusion is None else first.inclusion[rows]
+    other = none if second.inclusion is None else second.inclusion[others]
+    return bool(np.allclose(own, other, rtol=1e-9, atol=0.0, equal_nan=True))

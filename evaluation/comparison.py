@@ -31,6 +31,7 @@ from evaluation.verified_panel import LabelPair, Statistic, VerifiedPanel
 
 LEVEL: Final = 0.05
 POWER: Final = 0.80
+MIN_ANSWERED: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class PairDifference:
     p, p_holm
         Sign-flip permutation of the raw difference, and adjusted over all pairs of the measure and data set.
     detectable
-        The true difference that this design would find with a power of .80 at level .05, unadjusted.
+        The true difference that would be found with a power of .80 at level .05, unadjusted: by the corrected
+        differences where the comparison's `basis` is `human`, else by the raw ones.
     p_corrected, p_corrected_holm
         t test of the corrected difference, 2 P(t(min(D - 1, n - 2)) > |value| / SE), and adjusted in the same way.
     """
@@ -111,6 +113,9 @@ class Comparison:
         `MIN_CLUSTERS` dialogues, else `classifier`.
     reference
         The system that is the human reference, empty without one.
+    left_out
+        Systems that answered less than `MIN_ANSWERED` of the turns that the most complete one answered: with them in,
+        the others would be compared on the few turns these happened to answer.
     """
 
     dataset: str
@@ -125,6 +130,7 @@ class Comparison:
     dialogues: int
     reference: str = ""
     basis: Literal["classifier", "human"] = "classifier"
+    left_out: tuple[str, ...] = ()
 
 
 def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> list[NDArray[np.int64]]:
@@ -137,10 +143,7 @@ def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> lis
     """
     tables = []
     for group in groups:
-        known = (group.user >= 0) & (group.response >= 0)
-        if reference:
-            known &= group.reference >= 0
-        rows = np.flatnonzero(known)
+        rows = _labelled(group, reference)
         keys = pd.MultiIndex.from_arrays([group.dialogues[rows], group.turns[rows].astype(str)])
         tables.append(pd.Series(rows, index=keys))
     shared = tables[0].index
@@ -149,14 +152,20 @@ def common_turns(groups: Sequence[GroupData], *, reference: bool = False) -> lis
     return [np.asarray(table.loc[shared], dtype=np.int64) for table in tables]
 
 
+def _labelled(group: GroupData, reference: bool) -> NDArray[np.int64]:
+    """Give the rows with classifier labels of user and response, and of the reference where that is asked for."""
+    known = (group.user >= 0) & (group.response >= 0)
+    return np.flatnonzero(known & (group.reference >= 0) if reference else known)
+
+
 def measures_compared(options: MetricOptions) -> list[Measure]:
     """Give the measures of a comparison: exact and coarse alignment, flatness, macro-F1 under the options."""
     coarse, scored = ct.match_masks(options.surprise)
-    classes = options.flatness_classes
+    classes, correction = options.flatness_classes, options.entropy_correction
     return [
         Measure("exact", ct.alignment, "user", ct.match_masks()[0]),
         Measure("coarse", partial(ct.alignment, surprise=options.surprise), "user", coarse if scored.all() else None),
-        Measure("flatness", lambda m: ct.flatness(m.sum(axis=-2), classes), "response"),
+        Measure("flatness", lambda m: ct.flatness(m.sum(axis=-2), classes, correction), "response"),
         Measure("macro_f1", partial(ct.macro_f1, policy=options.macro_f1), options.f1_truth),
     ]
 
@@ -184,7 +193,8 @@ def compare_systems(
     found = []
     for measure in measures_compared(options):
         needs_reference = measure.key == "macro_f1"
-        chosen = [group for group in groups if not (needs_reference and group.is_reference)]
+        asked = [group for group in groups if not (needs_reference and group.is_reference)]
+        chosen = _answering(asked, needs_reference)
         if len(chosen) < 2:
             continue
         rows = common_turns(chosen, reference=needs_reference)
@@ -195,8 +205,17 @@ def compare_systems(
             classes = _classes(labels, rows)
             measure = replace(measure, statistic=partial(ct.macro_f1, classes=classes))
         study = _Study(measure, chosen, rows, labels, options, replicates, seed)
-        found.append(study.compare(permutations))
+        kept = {group.system for group in chosen}
+        left_out = tuple(group.system for group in asked if group.system not in kept)
+        found.append(replace(study.compare(permutations), left_out=left_out))
     return found
+
+
+def _answering(groups: Sequence[GroupData], reference: bool) -> list[GroupData]:
+    """Give the systems with labels on enough turns to be compared with the others."""
+    counts = [len(_labelled(group, reference)) for group in groups]
+    least = MIN_ANSWERED * max(counts, default=0)
+    return [group for group, count in zip(groups, counts, strict=True) if count and count >= least]
 
 
 def _classes(labels: Sequence[LabelPair], rows: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
@@ -227,21 +246,21 @@ class _Study:
         self.cubes = counted(groups, rows, labels)
         self.dialogues = self.cubes[0].dialogues
         self.values = np.array([float(measure.statistic(cube.total)) for cube in self.cubes])
-        drawn = ct.resample(self.cubes, replicates, seed, f"{self.dataset}/comparison")
+        name = f"{self.dataset}/comparison"
+        drawn = np.array(ct.resample(self.cubes, replicates, seed, name))
         self.draws = np.array([measure.statistic(matrices) for matrices in drawn])
-        resamples: dict[str, Any] = {"replicates": replicates, "seed": seed, "name": f"{self.dataset}/comparison"}
-        self.panel = VerifiedPanel(groups, rows, labels, **resamples)
+        self.panel = VerifiedPanel(groups, rows, labels, resampled=drawn, seed=seed, name=name)
 
     def compare(self, permutations: int) -> Comparison:
         systems = range(len(self.groups))
         raw = [self._raw(k) for k in systems]
-        corrected = [self._corrected(raw[k], k) for k in systems]
-        joint = self.panel.joint_draws(self.measure.statistic, self.draws)
+        corrected = [self._corrected(k) for k in systems]
+        joint = self.panel.joint_draws(self.measure.statistic)
         human = self._enough() and bool(np.isfinite(joint).any(axis=1).all())
         basis = np.array([one.value for one in corrected], dtype=float) if human else self.values
         order = [int(k) for k in np.argsort(-np.nan_to_num(basis, nan=-np.inf), kind="stable")]
         known = [(i, j) for i, j in itertools.combinations(order, 2) if np.isfinite(self.values[[i, j]]).all()]
-        pairs = self._pairs(known, permutations)
+        pairs = self._pairs(known, permutations, human)
         chances = [(pair, pair.p_corrected_holm if human else pair.p_holm) for pair in pairs]
         apart = {(pair.first, pair.second) for pair, chance in chances if chance is not None and chance < LEVEL}
         names = tuple(self.groups[k].system for k in order)
@@ -265,11 +284,12 @@ class _Study:
         design = self.panel.sample(range(len(self.groups))).design
         return design.n >= MIN_LABELS and design.clusters >= MIN_CLUSTERS
 
-    def _pairs(self, pairs: Sequence[tuple[int, int]], permutations: int) -> list[PairDifference]:
+    def _pairs(self, pairs: Sequence[tuple[int, int]], permutations: int, human: bool) -> list[PairDifference]:
         flips = permutations, self.seed, self.dataset
         p = np.array([pair_p(self.cubes[i], self.cubes[j], self.measure.statistic, *flips) for i, j in pairs])
         raw = [self._raw(i, j) for i, j in pairs]
-        corrected = [self._corrected(one, i, j) for one, (i, j) in zip(raw, pairs, strict=True)]
+        corrected = [self._corrected(i, j) for i, j in pairs]
+        decisive = corrected if human else raw
         people = np.array([_t_test(one) for one in corrected])
         adjusted, settled = (holm(p), holm(people)) if len(pairs) else (p, people)
         return [
@@ -281,7 +301,7 @@ class _Study:
                 corrected[k],
                 _known(p[k]),
                 _known(adjusted[k]),
-                detectable_difference(raw[k].se, self.dialogues),
+                detectable_difference(decisive[k].se, decisive[k].clusters or 0),
                 _known(people[k]),
                 _known(settled[k]),
             )
@@ -298,12 +318,12 @@ class _Study:
         settings: dict[str, Any] = {"n": self.turns, "clusters": self.dialogues, "confidence": self.confidence}
         return bootstrap_estimate(float(value), draws, bounds=bounds, **settings)
 
-    def _corrected(self, raw: Estimate, *systems: int) -> Estimate:
-        settings: dict[str, Any] = {"target": "superpopulation", "confidence": self.confidence}
+    def _corrected(self, *systems: int) -> Estimate:
+        settings: dict[str, Any] = {"confidence": self.confidence}
         settings["bounds"] = (0.0, 1.0) if len(systems) == 1 else (-1.0, 1.0)
         if self.measure.match is not None:
             return self.panel.mean(self.measure.match, systems, **settings)
-        return self.panel.statistic(self.measure.statistic, systems, population_se=raw.se or 0.0, **settings)
+        return self.panel.statistic(self.measure.statistic, systems, **settings)
 
 
 def counted(

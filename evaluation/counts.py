@@ -212,20 +212,30 @@ def observed_classes(counts: Counts) -> NDArray[np.int64]:
     return np.asarray((counts > 0).sum(axis=-1), dtype=np.int64)
 
 
-def flatness(counts: Counts, classes: Literal["declared", "observed"] = "declared") -> Floats:
+def flatness(
+    counts: Counts,
+    classes: Literal["declared", "observed"] = "declared",
+    correction: Literal["plug_in", "miller_madow"] = "plug_in",
+) -> Floats:
     """Entropy over its maximum: 0 is one label only, 1 is all labels equally often (the paper's flatness score).
 
-    The maximum is log2 of the 7 declared labels, or of the labels observed (undefined with one).
+    The maximum is log2 of the 7 declared labels, or of the labels observed (undefined with one). Miller's correction
+    may go beyond it; the flatness is then 1.
     """
-    bits = entropy_bits(counts)
+    bits = entropy_bits(counts) if correction == "plug_in" else miller_madow_bits(counts)
     if classes == "declared":
-        return bits / FLATNESS_BASE
-    present = observed_classes(counts)
-    return _ratio(bits, np.log2(np.maximum(present, 1)))
+        share = bits / FLATNESS_BASE
+    else:
+        share = _ratio(bits, np.log2(np.maximum(observed_classes(counts), 1)))
+    return np.asarray(share if correction == "plug_in" else np.minimum(share, 1.0))
 
 
 def miller_madow_bits(counts: Counts) -> Floats:
-    """Entropy with Miller's small-sample correction: H + (K_observed - 1) / (2 n ln 2), in bits."""
+    """Entropy with Miller's small-sample correction: H + (K_observed - 1) / (2 n ln 2), in bits.
+
+    n is the sum of `counts`. Counts of a weighted sample are scaled to its number of labels first, so that they do not
+    add up to the corpus: the bias is that of the labels that were seen (`evaluation.measures.count_measures`).
+    """
     n = counts.sum(axis=-1, dtype=float)
     return entropy_bits(counts) + _ratio(observed_classes(counts) - 1, 2 * n * np.log(2))
 

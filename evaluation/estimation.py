@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.design import Design, Frame, draw_design
 from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
     FEW_CLUSTERS,
+    MIN_DEFINED_SHARE,
     Estimate,
     Interval,
     clip_interval,
-    cluster_codes,
     cluster_weights,
     percentile_interval,
     rao_wu_weights,
@@ -47,114 +47,30 @@ SAME: Final = 1e-12
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Design:
-    """How the n verified units came out of N: what every human-only and corrected estimate needs to know.
-
-    Attributes
-    ----------
-    inclusion
-        Shape (n,), inclusion probabilities after the adjustment for units that were drawn but have no label.
-    dialogues
-        Shape (n,), dialogue codes.
-    population
-        N, the units the sample speaks for.
-    strata
-        Shape (n,), stratum codes when units were drawn within strata, else `None`.
-    """
-
-    inclusion: Floats
-    dialogues: NDArray[np.int64]
-    population: int
-    strata: NDArray[np.int64] | None = None
-
-    @property
-    def n(self) -> int:
-        """Give the number of verified units."""
-        return len(self.inclusion)
-
-    @property
-    def weights(self) -> Floats:
-        """Shape (n,), inverse inclusion probabilities."""
-        return 1.0 / self.inclusion
-
-    @property
-    def clusters(self) -> int:
-        """Give the number of dialogues among the verified units."""
-        return len(np.unique(self.dialogues))
-
-    @property
-    def unsampled_share(self) -> float:
-        """Weighted mean of 1 - inclusion probability: the finite-population correction of a variance."""
-        squares = self.weights**2
-        return float(squares @ (1 - self.inclusion) / squares.sum()) if self.n else 1.0
-
-    def where(self, rows: NDArray[np.bool_], population: int) -> Design:
-        """Give the design of a part of the sample that speaks for `population` units; its weights stay as drawn."""
-        strata = None if self.strata is None else self.strata[rows]
-        return Design(self.inclusion[rows], self.dialogues[rows], population, strata)
-
-
-def draw_design(
-    dialogues: ArrayLike,
-    *,
-    population: int,
-    inclusion: ArrayLike | None = None,
-    strata: ArrayLike | None = None,
-    stratum_sizes: Mapping[Any, int] | None = None,
-) -> Design:
-    """Describe a sample: from stored inclusion probabilities, else from stratum sizes, else as a simple random draw.
-
-    Where the inverse probabilities add up to less than N, drawn units are missing their label; all probabilities are
-    then lowered in proportion, so that the finite-population correction does not claim what was not seen.
-
-    Parameters
-    ----------
-    dialogues
-        Shape (n,), the dialogue of each verified unit.
-    population
-        N.
-    inclusion
-        Shape (n,), stored inclusion probabilities; NaN is refused.
-    strata, stratum_sizes
-        Shape (n,), the stratum of each unit, and N_h by stratum; used for weights only without `inclusion`.
-
-    Raises
-    ------
-    ValueError
-        When a probability is not in (0, 1], or a stratum has no size.
-    """
-    codes = cluster_codes(np.asarray(dialogues))[0] if len(np.asarray(dialogues)) else np.empty(0, dtype=np.int64)
-    n = len(codes)
-    h, names = cluster_codes(np.asarray(strata)) if strata is not None and n else (None, [])
-    if inclusion is not None:
-        chance = np.asarray(inclusion, dtype=float).copy()
-    elif h is not None and stratum_sizes is not None:
-        if unknown := [name for name in names if name not in stratum_sizes]:
-            raise ValueError(f"These strata have no known size: {', '.join(map(str, unknown))}.")
-        sizes = np.array([stratum_sizes[name] for name in names], dtype=float)
-        chance = (np.bincount(h) / sizes)[h]
-    else:
-        chance = np.full(n, min(1.0, n / population) if population else 1.0)
-    if not ((chance > 0) & (chance <= 1 + 1e-12)).all():
-        raise ValueError("Inclusion probabilities must be above 0 and at most 1.")
-    reach = float((1 / chance).sum()) if n else 0.0
-    if 0 < reach < population:
-        chance = chance * (reach / population)
-    return Design(np.minimum(chance, 1.0), codes, population, h)
-
-
 # --- means -----------------------------------------------------------------------------------------------------------
 
 
-def _standard_error(residuals: Floats, design: Design, target: Target) -> tuple[float, float, str]:
+def _standard_error(
+    residuals: Floats, design: Design, target: Target, machine_all: Floats | None = None
+) -> tuple[float, float, str]:
     """Linearised standard error of sum w e / sum w, its degrees of freedom, and its name.
 
-    Cluster totals z_d = sum w e over a dialogue, within strata where units were drawn within strata; each residual
-    is scaled by sqrt(1 - inclusion) for the finite corpus. For a simple random sample of one unit per dialogue this is
-    (1/n - 1/N) S².
+    Corpus: cluster totals z_d = sum w e over a dialogue, within strata where units were drawn within strata; each
+    residual is scaled by sqrt(1 - inclusion). For a simple random sample of one unit per dialogue this is (1/n - 1/N)
+    S². Superpopulation: see `_population_totals`.
+
+    Parameters
+    ----------
+    residuals
+        Shape (n,), y - lambda f less its weighted mean.
+    machine_all
+        Shape (N,), lambda f on all units, for the superpopulation; `None` for human labels alone.
     """
-    scale = design.weights if target == "superpopulation" else design.weights * np.sqrt(1 - design.inclusion)
+    if target == "superpopulation":
+        totals = _population_totals(residuals, design, machine_all)
+        count = design.clusters
+        return math.sqrt(count / (count - 1) * float(totals @ totals)), count - 1, "cluster-linearised"
+    scale = design.weights * np.sqrt(1 - design.inclusion)
     total = float(design.weights.sum())
     if design.strata is None:
         sums = np.bincount(design.dialogues, weights=scale * residuals)
@@ -181,6 +97,45 @@ def _standard_error(residuals: Floats, design: Design, target: Target) -> tuple[
     return math.sqrt(pooled) / total, max(1, min(freedom, design.clusters - 1)), "stratified, cluster-linearised"
 
 
+def _population_totals(residuals: Floats, design: Design, machine_all: Floats | None) -> Floats:
+    """Give each dialogue's total influence u_d on the estimate for further dialogues, shape (D,) or less.
+
+    u_d = sum over its sampled units of w e / sum w, plus sum over all its units of (lambda f - mean) / N: what its
+    units add through the sample and through the classifier's mean. With every unit verified lambda f cancels. Where
+    strata are known for every unit, e is centred within strata and the strata's means are added over all units of the
+    dialogue: the stratified draw added no variance between strata, the dialogues do. Otherwise e stays centred over the
+    whole sample, which is wider than it need be.
+    """
+    w = design.weights
+    frame = design.frame
+    size = int(design.dialogues.max()) + 1 if frame is None else int(frame.dialogues.max()) + 1
+    centred = residuals
+    totals = np.zeros(size)
+    if frame is not None and frame.strata is not None and design.strata is not None:
+        means = _stratum_means(residuals, w, design.strata, frame.strata)
+        centred = residuals - means[0]
+        totals += np.bincount(frame.dialogues, weights=means[1] - means[1].mean(), minlength=size) / len(means[1])
+    totals += np.bincount(design.dialogues, weights=w * centred, minlength=size) / w.sum()
+    if machine_all is None:
+        return totals
+    part = (machine_all - machine_all.mean()) / len(machine_all)
+    if frame is None:
+        # Without the dialogues of all units the two parts are taken as independent, each unit on its own.
+        return np.concatenate([totals, part])
+    return totals + np.bincount(frame.dialogues, weights=part, minlength=size)
+
+
+def _stratum_means(
+    residuals: Floats, w: Floats, strata: NDArray[np.int64], everywhere: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """Give the weighted mean of its stratum's residuals for each sampled unit, and for each unit of the frame."""
+    size = int(max(strata.max(), everywhere.max())) + 1
+    weight = np.bincount(strata, weights=w, minlength=size)
+    total = np.bincount(strata, weights=w * residuals, minlength=size)
+    mean = np.divide(total, weight, out=np.zeros(size), where=weight > 0)
+    return mean[strata], mean[everywhere]
+
+
 def human_mean(
     values: ArrayLike,
     design: Design,
@@ -188,13 +143,15 @@ def human_mean(
     target: Target = "corpus",
     confidence: float = DEFAULT_CONFIDENCE,
     bounds: tuple[float, float] | None = None,
+    rare: bool = False,
 ) -> Estimate:
     """Estimate a mean from human labels alone: theta = sum w y / sum w (Hájek), w = 1 / inclusion probability.
 
     SE² = D/(D-1) sum_d z_d² / (sum w)² with z_d = sum over dialogue d of w (y - theta); within strata where the design
     has them; times 1 - inclusion for the corpus target. Interval t(D-1), at most t of the strata's degrees of freedom.
     """
-    return difference_mean(values, None, None, design, target=target, confidence=confidence, bounds=bounds, weight=0.0)
+    settings: dict[str, Any] = {"target": target, "confidence": confidence, "bounds": bounds, "rare": rare}
+    return difference_mean(values, None, None, design, weight=0.0, **settings)
 
 
 def stratified_mean(
@@ -220,18 +177,18 @@ def difference_mean(
     machine_all: ArrayLike | None,
     design: Design,
     *,
-    dialogues_all: ArrayLike | None = None,
     target: Target = "corpus",
     confidence: float = DEFAULT_CONFIDENCE,
     bounds: tuple[float, float] | None = None,
     weight: float | None = None,
+    rare: bool = False,
 ) -> Estimate:
     """Estimate a mean from n human and N classifier values: the difference (GREG, PPI++) estimator.
 
     theta = mean_s(y) + lambda (mean_N(f) - mean_s(f)), lambda = clip(Cov_s(y, f) / Var_s(f), 0, 1), all sample means
     Hájek. SE from the residuals y - lambda f, clustered and corrected for the finite corpus as in `human_mean`;
-    interval t(min(D - 1, n - 2)). The superpopulation target adds S²(y)/N, times the design effect of f (with
-    lambda = 0 it leaves the finite-population correction out instead).
+    interval t(min(D - 1, n - 2)). For the superpopulation each dialogue's total counts what its units add through the
+    sample and through mean_N(f) (`_population_totals`).
 
     Parameters
     ----------
@@ -239,10 +196,11 @@ def difference_mean(
         Shape (n,), the quantity by human and by classifier labels on the verified units.
     machine_all
         Shape (N,), the quantity by classifier labels on all units, the verified among them.
-    dialogues_all
-        Shape (N,), for the design effect of the superpopulation target.
     weight
         A fixed lambda. By default it is estimated, and 0 below `MIN_LABELS` labels or `MIN_CLUSTERS` dialogues.
+    rare
+        The values are 0 and 1 and may be nearly all 0: SE is made up for what so few hits cannot show (`_unseen`), and
+        the interval is Wilson's with the effective number of trials theta (1 - theta) / SE².
     """
     y = np.asarray(human, dtype=float)
     n = design.n
@@ -253,7 +211,7 @@ def difference_mean(
     else:
         f, everywhere = np.asarray(machine, dtype=float), np.asarray(machine_all, dtype=float)
     w = design.weights
-    notes: list[str] = []
+    notes: list[str] = list(design.notes)
     factor = _mean_lambda(y, f, w, design, notes) if weight is None else weight
     centre = float(w @ y / w.sum())
     value = centre + factor * (float(everywhere.mean()) - float(w @ f / w.sum()))
@@ -263,12 +221,9 @@ def difference_mean(
         return Estimate(value, n, reason=reason, method=label, clusters=design.clusters, notes=tuple(notes))
     residual = y - factor * f
     residual = residual - float(w @ residual / w.sum())
-    se, df, how = _standard_error(residual, design, target)
-    if target == "superpopulation" and factor:
-        se = math.hypot(
-            _standard_error(residual, design, "corpus")[0],
-            _population_error(y - centre, w, everywhere, dialogues_all, design),
-        )
+    se, df, how = _standard_error(residual, design, target, factor * everywhere if factor else None)
+    if rare and se > SAME:
+        se = math.hypot(se, _unseen(y, f if factor else np.zeros(n), design))
     if factor and weight is None:
         df = max(1, min(df, n - 2))
         notes.append(f"lambda = {factor:.3f}")
@@ -276,7 +231,7 @@ def difference_mean(
         notes.append("few clusters")
     known = target == "corpus" and design.unsampled_share == 0
     interval, why, shape = spread_interval(
-        value, se, df, clusters=design.clusters, known=known, confidence=confidence, bounds=bounds
+        value, se, df, clusters=design.clusters, known=known, confidence=confidence, bounds=bounds, rare=rare
     )
     if bounds is not None:
         value = min(max(value, bounds[0]), bounds[1])
@@ -293,17 +248,22 @@ def spread_interval(
     known: bool = False,
     confidence: float = DEFAULT_CONFIDENCE,
     bounds: tuple[float, float] | None = None,
+    rare: bool = False,
 ) -> tuple[Interval | None, str | None, str]:
     """Give value +- t(df) SE; where the data show no spread, what can be said instead.
 
     A share without spread gets Wilson's interval with dialogues as trials; another statistic gets no interval and the
-    reason `no_variation`: one of no width would be false. `known`: every unit was seen, no width is right.
+    reason `no_variation`: one of no width would be false. `known`: every unit was seen, no width is right. `rare`: a
+    share that may be near 0 or 1 gets Wilson's interval with the effective number of trials value (1 - value) / SE².
 
     Returns
     -------
     tuple
         The interval or `None`, the reason or `None`, and its name for `method`.
     """
+    if rare and se > SAME and 0 < value < 1:
+        trials = value * (1 - value) / se**2
+        return wilson(value * trials, trials, confidence, df=df), None, f"Wilson, t({df:.0f}), {trials:.0f} effective"
     if se > SAME or known:
         return clip_interval(t_interval(value, se, df, confidence), bounds), None, f"t({df:.0f})"
     if bounds == UNIT:
@@ -312,8 +272,26 @@ def spread_interval(
     return None, "no_variation", "no spread"
 
 
+def _unseen(y: Floats, f: Floats, design: Design) -> float:
+    """Give the error that a share's residuals do not show because hits are rare.
+
+    A stratum in which none of n_g units is a hit seems to vary by nothing, though its share may well be 1 / n_g. Within
+    each stratum and classifier label, with W_g its share of the weights and p_g of k_g in n_g, the variance is made up
+    to that of (k_g + 1/2) / (n_g + 1): sqrt(sum_g W_g² (1 - inclusion) (v(k_g + 1/2, n_g + 1) - v(k_g, n_g)) / n_g)
+    where that is positive, v(k, n) = k/n (1 - k/n).
+    """
+    strata = np.zeros(design.n, dtype=np.int64) if design.strata is None else design.strata
+    _, group = np.unique(strata * 2 + (f > 0), return_inverse=True)
+    n, k = np.bincount(group).astype(float), np.bincount(group, weights=y)
+    share = np.bincount(group, weights=design.weights) / design.weights.sum()
+    left = np.bincount(group, weights=1 - design.inclusion) / n
+    seen, likely = k / n, (k + 0.5) / (n + 1)
+    missing = np.maximum(likely * (1 - likely) - seen * (1 - seen), 0.0)
+    return math.sqrt(float(share**2 @ (left * missing / n)))
+
+
 def _mean_lambda(y: Floats, f: Floats, w: Floats, design: Design, notes: list[str]) -> float:
-    if reason := too_few(design.n, design.clusters):
+    if reason := too_few(design):
         notes.append(reason)
         return 0.0
     yc, fc = y - w @ y / w.sum(), f - w @ f / w.sum()
@@ -321,26 +299,15 @@ def _mean_lambda(y: Floats, f: Floats, w: Floats, design: Design, notes: list[st
     return float(np.clip(float(w @ (yc * fc)) / variance, 0.0, 1.0)) if variance > 0 else 0.0
 
 
-def too_few(n: int, clusters: int) -> str:
+def too_few(design: Design) -> str:
     """Say why lambda stays 0 with so few labels or dialogues; empty when it need not."""
-    if n < MIN_LABELS:
-        return f"lambda = 0 because n = {n} < {MIN_LABELS}"
-    if clusters < MIN_CLUSTERS:
-        return f"lambda = 0 because {clusters} dialogues < {MIN_CLUSTERS}"
+    if design.n < MIN_LABELS:
+        return f"lambda = 0 because n = {design.n} < {MIN_LABELS}"
+    if (effective := round(design.effective)) < MIN_LABELS:
+        return f"lambda = 0 because n = {design.n} weighs as {effective} < {MIN_LABELS}"
+    if design.clusters < MIN_CLUSTERS:
+        return f"lambda = 0 because {design.clusters} dialogues < {MIN_CLUSTERS}"
     return ""
-
-
-def _population_error(
-    centred: Floats, w: Floats, everywhere: Floats, dialogues: ArrayLike | None, design: Design
-) -> float:
-    """Give sqrt(S²(y)/N), times the design effect of f where the dialogues of all units are known."""
-    spread = float(w @ centred**2 / w.sum()) * design.n / max(1, design.n - 1)
-    effect = 1.0
-    if dialogues is not None and len(everywhere) > 1 and (variance := float(np.var(everywhere, ddof=1))) > 0:
-        sums = np.bincount(cluster_codes(np.asarray(dialogues))[0], weights=everywhere - everywhere.mean())
-        if len(sums) > 1:
-            effect = len(sums) / (len(sums) - 1) * float(sums @ sums) / (len(everywhere) * variance)
-    return math.sqrt(spread * effect / design.population)
 
 
 def ppi_mean(
@@ -386,22 +353,53 @@ def ppi_mean(
 # --- what is not a mean ----------------------------------------------------------------------------------------------
 
 
-def replicate_weights(design: Design, replicates: int, seed: int, name: str) -> Iterator[Floats]:
+def replicate_weights(
+    design: Design, replicates: int, seed: int, name: str, *, target: Target = "corpus"
+) -> Iterator[Floats]:
     """Give blocks of replicate weights per verified unit, the design weights not yet multiplied in.
 
-    Whole dialogues are resampled; where units were drawn within strata, units are resampled within them (Rao and Wu).
+    Corpus: whole dialogues are resampled, or units within strata where they were drawn so (Rao and Wu 1988); a unit's
+    weight a then counts 1 + sqrt(1 - inclusion) (a - 1), which gives means the variance of `_standard_error` and leaves
+    units that were certain to be drawn as they are. Superpopulation: all dialogues of the frame are resampled, the same
+    ones as by `evaluation.counts.resample` under the same seed and name; where strata are known for every unit, the
+    sample's weights in a stratum are scaled to the units that the resample has in it.
 
     Yields
     ------
     ndarray
         Shape (r, n).
     """
+    frame = design.frame
+    if target == "superpopulation" and frame is not None:
+        yield from _population_weights(design, frame, replicates, seed, name)
+        return
+    shrink = np.sqrt(1 - design.inclusion) if target == "corpus" else np.ones(design.n)
     if design.strata is not None:
-        yield from rao_wu_weights(design.strata, replicates, seed, name=name)
+        for block in rao_wu_weights(design.strata, replicates, seed, name=name):
+            yield 1 + shrink * (block - 1)
         return
     _, place = np.unique(design.dialogues, return_inverse=True)
     for block in cluster_weights(int(place.max()) + 1, replicates, seed, name=name):
-        yield block[:, place]
+        yield 1 + shrink * (block[:, place] - 1)
+
+
+def _population_weights(design: Design, frame: Frame, replicates: int, seed: int, name: str) -> Iterator[Floats]:
+    size = int(frame.dialogues.max()) + 1
+    by_stratum = own = None
+    if frame.strata is not None and design.strata is not None:
+        strata = int(max(frame.strata.max(), design.strata.max())) + 1
+        by_stratum = np.zeros((size, strata))
+        np.add.at(by_stratum, (frame.dialogues, frame.strata), 1.0)
+        own = np.zeros((design.n, strata))
+        own[np.arange(design.n), design.strata] = design.weights
+    for block in cluster_weights(size, replicates, seed, name=name):
+        drawn = block[:, design.dialogues]
+        if by_stratum is None or own is None:
+            yield drawn
+            continue
+        held = drawn @ own
+        scale = np.divide(block @ by_stratum, held, out=np.ones_like(held), where=held > 0)
+        yield drawn * scale[:, design.strata]
 
 
 def human_replicates(
@@ -410,23 +408,12 @@ def human_replicates(
     design: Design,
     *,
     target: Target = "corpus",
-    population_se: float = 0.0,
     confidence: float = DEFAULT_CONFIDENCE,
     bounds: tuple[float, float] | None = UNIT,
 ) -> Estimate:
     """Estimate phi(y_s) from the human labels alone and its bootstrap replicates; see `corrected_replicates`."""
-    return corrected_replicates(
-        value,
-        replicates,
-        None,
-        None,
-        None,
-        design,
-        target=target,
-        population_se=population_se,
-        confidence=confidence,
-        bounds=bounds,
-    )
+    settings: dict[str, Any] = {"target": target, "confidence": confidence, "bounds": bounds}
+    return corrected_replicates(value, replicates, None, None, None, design, **settings)
 
 
 def corrected_replicates(
@@ -437,16 +424,17 @@ def corrected_replicates(
     machine_all: float | None,
     design: Design,
     *,
+    machine_all_draws: Floats | None = None,
     target: Target = "corpus",
-    population_se: float = 0.0,
     confidence: float = DEFAULT_CONFIDENCE,
     bounds: tuple[float, float] | None = UNIT,
 ) -> Estimate:
     """Correct any statistic phi of counts (flatness, F1, macro-F1, kappa): the bootstrap form (PPBoot, Zrnic 2024).
 
-    theta = phi(y_s) + lambda (phi(f_N) - phi(f_s)), lambda = clip(Cov*(phi(y_s), phi(f_s)) / Var*(phi(f_s)), 0, 1) over
-    the same resamples, SE = sd*(phi(y_s) - lambda phi(f_s)), times the finite-population correction for the corpus
-    target; interval theta +- t(D-1) SE.
+    theta = phi(y_s) + lambda c with c = phi(f_N) - phi(f_s), lambda = clip(-Cov*(phi(y_s), c) / Var*(c), 0, 1) over the
+    same resamples, SE = sd*(phi(y_s) + lambda c); interval theta +- t(D-1) SE. The resamples are those of
+    `replicate_weights` for the target. For the corpus phi(f_N) is one number; for the superpopulation it is resampled
+    with the sample, so that with every unit verified c is 0 and the estimate is the human one.
 
     Parameters
     ----------
@@ -455,8 +443,8 @@ def corrected_replicates(
     machine, machine_draws, machine_all
         phi of the classifier labels of the same sample, its replicates, and phi of the classifier on all N; `None` for
         the human-only estimate.
-    population_se
-        Standard error of phi over dialogues when all turns are used, added for the superpopulation target.
+    machine_all_draws
+        Shape (R,), phi of the classifier on all N in the same resamples, for the superpopulation.
     """
     n, clusters = design.n, design.clusters
     if n == 0:
@@ -465,32 +453,25 @@ def corrected_replicates(
         return undefined("no_data", n=n, method="human labels", clusters=clusters)
     if clusters < 2:
         reason = "one_item" if n == 1 else "one_dialogue"
-        return Estimate(human, n, reason=reason, method="human labels", clusters=clusters)
-    notes: list[str] = []
-    defined = np.isfinite(human_draws)
-    usable = machine is not None and machine_all is not None and machine_draws is not None
-    usable = usable and math.isfinite(machine or 0.0) and math.isfinite(machine_all or 0.0)
-    factor = 0.0
-    if usable and machine_draws is not None:
-        both = defined & np.isfinite(machine_draws)
-        if reason := too_few(n, clusters):
+        return Estimate(human, n, reason=reason, method="human labels", clusters=clusters, notes=design.notes)
+    notes: list[str] = list(design.notes)
+    draws, value, factor = human_draws, human, 0.0
+    if machine is not None and machine_all is not None and math.isfinite(machine) and math.isfinite(machine_all):
+        if reason := too_few(design):
             notes.append(reason)
-        else:
-            factor = replicate_lambda(human_draws[both], machine_draws[both])
-        defined = both if factor else defined
-    if defined.sum() < max(2, len(human_draws) / 2):
-        return Estimate(human, n, reason="unstable", method="human labels", clusters=clusters, notes=tuple(notes))
-    if missing := int(len(human_draws) - defined.sum()):
-        notes.append(f"undefined in {missing} of {len(human_draws)} resamples, left out")
-    residual = human_draws[defined].copy()
-    value = human
-    if factor and machine_draws is not None and machine is not None and machine_all is not None:
-        residual -= factor * machine_draws[defined]
-        value += factor * (machine_all - machine)
-        notes.append(f"lambda = {factor:.3f}")
-    se = float(np.std(residual, ddof=1)) * math.sqrt(design.unsampled_share)
-    if target == "superpopulation":
-        se = math.hypot(se, population_se)
+        elif machine_draws is not None:
+            change = (machine_all if machine_all_draws is None else machine_all_draws) - machine_draws
+            factor = replicate_lambda(human_draws, change)
+            if factor:
+                draws, value = human_draws + factor * change, human + factor * (machine_all - machine)
+                notes.append(f"lambda = {factor:.3f}")
+    defined = np.isfinite(draws)
+    if defined.sum() < max(2, len(draws) / 2):
+        reason = "unstable" if len(draws) else "no_replicates"
+        return Estimate(human, n, reason=reason, method="human labels", clusters=clusters, notes=tuple(notes))
+    if missing := int(len(draws) - defined.sum()):
+        notes.append(f"undefined in {missing} of {len(draws)} resamples, left out")
+    se = float(np.std(draws[defined], ddof=1))
     if clusters < FEW_CLUSTERS:
         notes.append("few clusters")
     # bounds are given apart: a flatness of 0 without spread is no share for Wilson's interval.
@@ -502,16 +483,22 @@ def corrected_replicates(
     if bounds is not None:
         value = min(max(value, bounds[0]), bounds[1])
     label = "difference estimator" if factor else "human labels"
-    unit = "dialogue" if design.strata is None else "Rao-Wu"
+    unit = "Rao-Wu" if design.strata is not None and target == "corpus" else "dialogue"
     method = f"{label}, {target}, {unit} bootstrap SE, {shape}, {len(human_draws)}"
     return Estimate(value, n, interval, se, why, method, clusters, tuple(notes))
 
 
-def replicate_lambda(human: Floats, machine: Floats) -> float:
-    """Give lambda = clip(Cov*/Var*, 0, 1) from replicates (R,) of a statistic by human and by classifier labels."""
-    if len(human) < 2 or (variance := float(np.var(machine, ddof=1))) <= 0:
+def replicate_lambda(human: Floats, change: Floats) -> float:
+    """Give lambda = clip(-Cov*(phi(y_s), c) / Var*(c), 0, 1) from replicates (R,) of phi(y_s) and of the change c."""
+    both = np.isfinite(human) & np.isfinite(change)
+    if (
+        both.sum() < 2
+        or both.mean() < MIN_DEFINED_SHARE
+        or (variance := float(np.var(change[both], ddof=1))) <= SAME**2
+    ):
         return 0.0
-    return float(np.clip(float(np.cov(human, machine, ddof=1)[0, 1]) / variance, 0.0, 1.0))
+    covariance = float(np.cov(human[both], change[both], ddof=1)[0, 1])
+    return float(np.clip(-covariance / variance, 0.0, 1.0))
 
 
 def percentile_estimate(

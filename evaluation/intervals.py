@@ -269,13 +269,19 @@ def z_interval(value: float, se: float, confidence: float = DEFAULT_CONFIDENCE) 
     return value - half, value + half
 
 
-def wilson(k: float, n: float, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
+def wilson(k: float, n: float, confidence: float = DEFAULT_CONFIDENCE, *, df: float | None = None) -> Interval:
     """Give the score interval of a proportion of k in n independent trials (Wilson 1927).
 
     (p + z²/2n +- z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n). Raises `ValueError` unless 0 <= k <= n and n > 0.
+
+    Parameters
+    ----------
+    df
+        Degrees of freedom: the quantile of t in place of z, where n is an effective number estimated from clusters.
     """
     _check_counts(k, n)
-    z2 = float(special.ndtri((1 + confidence) / 2)) ** 2
+    tail = (1 + confidence) / 2
+    z2 = float(special.ndtri(tail) if df is None else special.stdtrit(df, tail)) ** 2
     p = k / n
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)

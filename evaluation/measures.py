@@ -6,7 +6,8 @@ kappa) the bootstrap form; both are in `evaluation.estimation`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from evaluation import counts as ct
 from evaluation.counts import Cube, Floats, K
 from evaluation.emotions import EMOTIONS, SurprisePlace
-from evaluation.estimation import difference_mean, human_mean, replicate_weights, spread_interval
+from evaluation.estimation import difference_mean, human_mean, spread_interval
 from evaluation.groups import GroupData, MetricOptions, Triple
 from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
@@ -26,7 +27,7 @@ from evaluation.intervals import (
     bootstrap_estimate,
     undefined,
 )
-from evaluation.verified_panel import LabelPair, Statistic, VerifiedSample
+from evaluation.verified_panel import Everywhere, LabelPair, Statistic, VerifiedSample, sample_weights
 
 SURPRISE_KEYS: Final[Mapping[SurprisePlace, str]] = {
     "positive": "coarse_surprise_as_positive",
@@ -34,6 +35,10 @@ SURPRISE_KEYS: Final[Mapping[SurprisePlace, str]] = {
     "neutral": "coarse_surprise_as_neutral",
     "own": "coarse_surprise_as_own_group",
     "excluded": "coarse_surprise_excluded",
+}
+ALIGNMENT_PLACES: Final[Mapping[str, SurprisePlace | None]] = {
+    "exact": None,
+    **{key: place for place, key in SURPRISE_KEYS.items()},
 }
 FIRM_LABELS: Final = 600
 MAX_BITS: Final = (0.0, ct.FLATNESS_BASE)
@@ -90,30 +95,52 @@ def alignment_measures(
     """
     labels = LabelPair(data.user, data.response, data.user_human, data.response_human)
     found: dict[str, Triple] = {}
-    open_turns = np.zeros(data.size)
-    if options.turn == "all_user":
-        unanswered = (data.user >= 0) & (data.response < 0)
-        open_turns = np.bincount(data.dialogues[unanswered], minlength=data.size).astype(float)
-    for key, place in [("exact", None), *((key, place) for place, key in SURPRISE_KEYS.items())]:
+    for key, place in ALIGNMENT_PLACES.items():
         match, scored = ct.match_masks(place)
-        hits = (cube.sums * match).sum(axis=(1, 2), dtype=float)
-        turns = (cube.sums * scored).sum(axis=(1, 2), dtype=float) + open_turns
+        hits, turns, unanswered = alignment_sums(data, cube, place, options)
         raw = ratio_estimate(hits, turns, aggregation=options.aggregation, confidence=options.confidence)
         human = _alignment_human(data, labels, match, scored, options)
         if not scored.all() and human[0].value is not None:
             scored_share = CountStatistic(partial(ct.alignment, surprise=place), (0.0, 1.0))
             both = count_measures(data, labels, {key: scored_share}, options, replicates, seed, name)[key]
             human = (human[0], both.corrected)
-        answered = float(turns.sum() - open_turns.sum())
-        if open_turns.any() and answered:
+        notes = ["pooled over turns"] if options.aggregation == "dialogue_mean" else []
+        total, missing = float(turns.sum()), float(unanswered.sum())
+        if 0 < missing < total:
             # Unanswered turns are known to be unmatched: no human label is needed for them.
-            share = answered / float(turns.sum())
-            human = (_scaled(human[0], share), _scaled(human[1], share))
-        if options.aggregation == "dialogue_mean":
-            human = (human[0].with_notes("pooled over turns"), human[1].with_notes("pooled over turns"))
-        found[key] = Triple(raw, *human)
+            human = (_scaled(human[0], 1 - missing / total), _scaled(human[1], 1 - missing / total))
+            notes.append("unanswered turns count as unmatched")
+            if place == "excluded":
+                notes.append("unanswered turns are left out where the classifier calls the user's words surprise")
+        found[key] = Triple(raw, human[0].with_notes(*notes), human[1].with_notes(*notes))
     found["coarse"] = found[SURPRISE_KEYS[options.surprise]]
     return found
+
+
+def alignment_sums(
+    data: GroupData, cube: Cube, place: SurprisePlace | None, options: MetricOptions
+) -> tuple[Floats, Floats, Floats]:
+    """Count by dialogue the matching, the scored and the unanswered turns by the classifier, each of shape (D,).
+
+    The scored turns hold the unanswered ones, which count for `turn="all_user"` only. Where surprise is excluded, the
+    user's label alone says whether an unanswered turn is scored.
+
+    Parameters
+    ----------
+    cube
+        Classifier labels, user by response.
+    place
+        The place of surprise in the coarse match; `None` for the exact match.
+    """
+    match, scored = ct.match_masks(place)
+    hits = (cube.sums * match).sum(axis=(1, 2), dtype=float)
+    turns = (cube.sums * scored).sum(axis=(1, 2), dtype=float)
+    unanswered = np.zeros(data.size)
+    if options.turn == "all_user":
+        alone = (data.user >= 0) & (data.response < 0) & (data.response_human < 0)
+        alone &= np.asarray(scored.any(axis=1))[data.user]
+        unanswered = np.bincount(data.dialogues[alone], minlength=data.size).astype(float)
+    return hits, turns + unanswered, unanswered
 
 
 def _scaled(estimate: Estimate, factor: float) -> Estimate:
@@ -134,7 +161,7 @@ def _alignment_human(
 ) -> tuple[Estimate, Estimate]:
     """Give human-only and corrected alignment; where not every turn is scored, both are the human-only one."""
     pairs, verified = labels.known, labels.verified
-    population = pairs if pairs.any() else verified
+    population = pairs if pairs.any() else np.ones(len(pairs), dtype=bool)
     design, rows = data.design(verified, population)
     human = data.user_human[rows], data.response_human[rows]
     kept = scored[human] if design.n else np.zeros(0, dtype=bool)
@@ -153,20 +180,20 @@ def _alignment_human(
         return alone, alone
     f = match[data.user[rows], data.response[rows]].astype(float)
     everywhere = match[data.user[pairs], data.response[pairs]].astype(float)
-    corrected = difference_mean(y, f, everywhere, design, dialogues_all=data.dialogues[pairs], **settings)
-    return alone, corrected
+    return alone, difference_mean(y, f, everywhere, design, **settings)
 
 
 def share_measures(data: GroupData, options: MetricOptions) -> dict[str, Triple]:
     """Give the share of each emotion among user utterances and among responses."""
     found: dict[str, Triple] = {}
     settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence, "bounds": (0.0, 1.0)}
+    settings["rare"] = True
     for role, machine, human in (
         ("user", data.user, data.user_human),
         ("response", data.response, data.response_human),
     ):
         known = machine >= 0
-        population = known if known.any() else human >= 0
+        population = known if known.any() else np.ones(len(known), dtype=bool)
         design, rows = data.design(human >= 0, population)
         turns = np.bincount(data.dialogues[known], minlength=data.size).astype(float)
         for code, emotion in enumerate(EMOTIONS):
@@ -177,7 +204,7 @@ def share_measures(data: GroupData, options: MetricOptions) -> dict[str, Triple]
             corrected = alone
             if known.any():
                 f, everywhere = (machine[rows] == code).astype(float), (machine[known] == code).astype(float)
-                corrected = difference_mean(y, f, everywhere, design, dialogues_all=data.dialogues[known], **settings)
+                corrected = difference_mean(y, f, everywhere, design, **settings)
             found[f"share_{role}:{emotion}"] = Triple(raw, alone, corrected)
     return found
 
@@ -190,12 +217,14 @@ class CountStatistic:
     """A function of a matrix (..., 7, 7), the range of its values, and why it is undefined where it is NaN.
 
     `fragile` statistics hang on rare classes: their intervals cover less than they say below `FIRM_LABELS` labels.
+    `counted` gives of an unweighted matrix the number of turns behind the statistic, where that is not all of them.
     """
 
     statistic: Statistic
     bounds: tuple[float, float]
     reason: str = "no_data"
     fragile: bool = False
+    counted: Callable[[Floats], float] | None = None
 
 
 def _columns(matrix: Floats) -> Floats:
@@ -210,9 +239,11 @@ def flatness_statistics() -> dict[str, CountStatistic]:
         "entropy_nats": CountStatistic(lambda m: ct.entropy_bits(_columns(m)) * np.log(2), (0.0, float(np.log(K)))),
         "flatness_n7": CountStatistic(lambda m: ct.flatness(_columns(m)), unit),
         "flatness_observed": CountStatistic(lambda m: ct.flatness(_columns(m), "observed"), unit, "no_variation"),
-        "miller_madow_bits": CountStatistic(lambda m: ct.miller_madow_bits(_columns(m)), (0.0, float("inf"))),
-        "flatness_miller_madow": CountStatistic(
-            lambda m: np.minimum(ct.miller_madow_bits(_columns(m)) / ct.FLATNESS_BASE, 1.0), unit
+        "miller_madow_bits": CountStatistic(lambda m: ct.miller_madow_bits(_columns(m)), (0.0, math.inf)),
+        "miller_madow_nats": CountStatistic(lambda m: ct.miller_madow_bits(_columns(m)) * np.log(2), (0.0, math.inf)),
+        "flatness_miller_madow": CountStatistic(lambda m: ct.flatness(_columns(m), "declared", "miller_madow"), unit),
+        "flatness_observed_miller_madow": CountStatistic(
+            lambda m: ct.flatness(_columns(m), "observed", "miller_madow"), unit, "no_variation"
         ),
     }
 
@@ -243,11 +274,27 @@ def f1_statistics(options: MetricOptions) -> dict[str, CountStatistic]:
     zero = options.undefined_f1 == "zero"
     for code, emotion in enumerate(EMOTIONS):
         found[f"precision:{emotion}"] = CountStatistic(
-            of_class(ct.precision, code, False), unit, "never_predicted", fragile=True
+            of_class(ct.precision, code, False), unit, "never_predicted", True, partial(_predicted, code=code)
         )
-        found[f"recall:{emotion}"] = CountStatistic(of_class(ct.recall, code, False), unit, "no_support", fragile=True)
-        found[f"f1:{emotion}"] = CountStatistic(of_class(ct.f1, code, zero), unit, "class_absent", fragile=True)
+        found[f"recall:{emotion}"] = CountStatistic(
+            of_class(ct.recall, code, False), unit, "no_support", True, partial(_support, code=code)
+        )
+        found[f"f1:{emotion}"] = CountStatistic(
+            of_class(ct.f1, code, zero), unit, "class_absent", True, partial(_on_either_side, code=code)
+        )
     return found
+
+
+def _predicted(matrix: Floats, code: int) -> float:
+    return float(matrix[:, code].sum())
+
+
+def _support(matrix: Floats, code: int) -> float:
+    return float(matrix[code].sum())
+
+
+def _on_either_side(matrix: Floats, code: int) -> float:
+    return _support(matrix, code) + _predicted(matrix, code) - float(matrix[code, code])
 
 
 def count_measures(
@@ -269,17 +316,39 @@ def count_measures(
     clusters, n = int(held.sum()), int(total.sum())
     draws = ct.resample([Cube(cube.sums[held])], replicates, seed, name)[0] if clusters > 1 else None
     known = labels.known
-    design, rows = data.design(labels.verified, known if known.any() else labels.verified)
-    sample = None
+    design, rows = data.design(labels.verified, known if known.any() else np.ones(len(known), dtype=bool))
+    sample, drawn = None, np.zeros_like(total)
     if design.n:
-        blocks = replicate_weights(design, replicates, seed, f"{name}/verified") if design.clusters > 1 else ()
+        blocks: Iterable[Floats] = ()
+        if design.clusters > 1:
+            blocks = sample_weights(design, replicates, seed, name, options.target)
         sample = VerifiedSample.of(design, [labels.at(rows)], blocks)
+        drawn = ct.count_cube(
+            data.dialogues[rows], labels.rows_human[rows], labels.columns_human[rows], size=data.size
+        ).total
+    everywhere = Everywhere.of(total, draws, options.target) if known.any() else None
     found: dict[str, Triple] = {}
     for key, measure in measures.items():
         raw = _raw(measure, total, draws, n, clusters, options)
-        alone, corrected = _human(measure, sample, total if known.any() else None, raw, options)
+        alone, corrected = _human(measure, sample, everywhere, options)
+        if measure.counted is not None:
+            raw = replace(raw, n=round(measure.counted(total)))
+            alone, corrected = (replace(e, n=round(measure.counted(drawn))) for e in (alone, corrected))
         found[key] = Triple(raw, alone, corrected)
     return found
+
+
+def weighted_matrix(data: GroupData, labels: LabelPair) -> Floats | None:
+    """Sum human labels by inverse inclusion probability, over the drawn turns, (7, 7); `None` without any."""
+    known = labels.known
+    design, rows = data.design(labels.verified, known if known.any() else np.ones(len(known), dtype=bool))
+    if not design.n:
+        return None
+    held = labels.at(rows)
+    weighed = ct.count_cube(
+        data.dialogues[rows], held.rows_human, held.columns_human, size=data.size, weights=design.weights
+    )
+    return weighed.total
 
 
 def _raw(
@@ -299,8 +368,7 @@ def _raw(
 def _human(
     measure: CountStatistic,
     sample: VerifiedSample | None,
-    total: Floats | None,
-    raw: Estimate,
+    everywhere: Everywhere | None,
     options: MetricOptions,
 ) -> tuple[Estimate, Estimate]:
     if sample is None:
@@ -310,9 +378,8 @@ def _human(
     if not np.isfinite(measure.statistic(sample.human[0])):
         nothing = undefined(measure.reason, n=design.n, method="human labels", clusters=design.clusters)
         return nothing, nothing
-    settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence}
-    settings |= {"bounds": measure.bounds, "population_se": raw.se or 0.0}
-    alone, corrected = sample.estimate(measure.statistic, None if total is None else total[None], **settings)
+    settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence, "bounds": measure.bounds}
+    alone, corrected = sample.estimate(measure.statistic, everywhere, **settings)
     if measure.fragile and design.n < FIRM_LABELS:
         note = f"n < {FIRM_LABELS}: intervals that hang on rare emotions cover less than they say"
         return alone.with_notes(note), corrected.with_notes(note)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation import counts as ct
 from evaluation.comparison import common_turns, counted
@@ -73,11 +72,11 @@ def corrected_shares(
         return {}
     name = f"{group.dataset}/cells"
     cube = counted([group], [rows], [labels])[0]
-    spread = _spread(ct.normalised(ct.resample([cube], replicates, seed, name)[0]))
-    panel = VerifiedPanel([group], [rows], [labels], replicates=replicates, seed=seed, name=name)
-    settings: dict[str, Any] = {"confidence": options.confidence, "bounds": (0.0, 1.0), "target": options.target}
+    drawn = np.array(ct.resample([cube], replicates, seed, name))
+    panel = VerifiedPanel([group], [rows], [labels], resampled=drawn, seed=seed, name=name, target=options.target)
+    settings: dict[str, Any] = {"confidence": options.confidence, "bounds": (0.0, 1.0)}
     return {
-        (a, b): panel.statistic(partial(_cell, user=a, response=b), (0,), population_se=spread[a, b], **settings)
+        (a, b): panel.statistic(partial(_cell, user=a, response=b), (0,), **settings)
         for a in range(K)
         for b in range(K)
     }
@@ -145,29 +144,23 @@ def _cell(matrices: Floats, user: int, response: int) -> Floats:
         return np.asarray(np.where(rows > 0, matrices[..., user, response] / rows, np.nan))
 
 
-def _spread(draws: Floats) -> NDArray[np.float64]:
-    """Give the standard deviation of replicates (R, 7, 7), the undefined ones left out; 0 where there are not two."""
-    enough = np.isfinite(draws).sum(axis=0) > 1
-    found = np.zeros((K, K))
-    found[enough] = np.nanstd(draws[:, enough], axis=0, ddof=1)
-    return found
-
-
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class _Gaps:
-    """A system against the human reference on their common turns: the differences of all cells at once."""
+    """A system against the human reference on their common turns, the differences of all cells at once.
+
+    `felt`, shape (7,): the common turns with each user emotion, which is what a row share rests on.
+    """
 
     value: Floats
     baseline: Floats
     draws: Floats
     p: Floats
-    turns: int
+    felt: Floats
     dialogues: int
-    spread: Floats
     panel: VerifiedPanel
 
     @classmethod
@@ -179,8 +172,9 @@ class _Gaps:
         labels = [_labels(group) for group in groups]
         first, second = counted(groups, rows, labels)
         value = ct.normalised(first.total) - ct.normalised(second.total)
-        one, other = ct.resample((first, second), replicates, seed, f"{system.dataset}/cells")
-        draws = ct.normalised(one) - ct.normalised(other)
+        name = f"{system.dataset}/cells"
+        drawn = np.array(ct.resample((first, second), replicates, seed, name))
+        draws = ct.normalised(drawn[0]) - ct.normalised(drawn[1])
         extreme, total = np.zeros((K, K)), 0
         for swapped, rest in flipped(first, second, permutations, seed, system.dataset):
             gap = np.abs(ct.normalised(swapped) - ct.normalised(rest))
@@ -188,23 +182,21 @@ class _Gaps:
             total += len(gap)
         p = extreme / total if first.dialogues <= EXACT_UP_TO else (extreme + 1) / (total + 1)
         p = np.where(np.isfinite(value), p, np.nan)
-        panel = VerifiedPanel(groups, rows, labels, replicates=replicates, seed=seed, name=f"{system.dataset}/cells")
-        share = ct.normalised(second.total)
-        return cls(value, share, draws, p, len(rows[0]), first.dialogues, _spread(draws), panel)
+        panel = VerifiedPanel(groups, rows, labels, resampled=drawn, seed=seed, name=name)
+        return cls(value, ct.normalised(second.total), draws, p, first.total.sum(axis=1), first.dialogues, panel)
 
     def raw(self, user: int, response: int, options: MetricOptions) -> Estimate:
         value = float(self.value[user, response])
         if not np.isfinite(value):
             return undefined("no_baseline")
-        settings: dict[str, Any] = {"n": self.turns, "clusters": self.dialogues, "confidence": options.confidence}
+        felt = int(self.felt[user])
+        settings: dict[str, Any] = {"n": felt, "clusters": self.dialogues, "confidence": options.confidence}
         return bootstrap_estimate(value, self.draws[:, user, response], bounds=(-1.0, 1.0), **settings)
 
     def corrected(self, user: int, response: int, options: MetricOptions) -> Estimate:
         return self.panel.statistic(
             partial(_cell, user=user, response=response),
             (0, 1),
-            population_se=self.spread[user, response],
-            target="superpopulation",
             confidence=options.confidence,
             bounds=(-1.0, 1.0),
         )

@@ -71,7 +71,7 @@ def draw(
     Raises
     ------
     ValueError
-        Saying what does not fit.
+        Saying what does not fit; also when a stratum would get no unit, whose probability of being drawn would be 0.
     """
     units = _check_frame(frame, design)
     if design in ("list", "all"):
@@ -235,6 +235,12 @@ def _drawn(
     wishes = {"proportional": share, "equal": even, "half": (share + even) / 2}
     wish = wishes[design] if design in wishes else _neyman(sizes, [str(name) for name in names], spread)
     wanted = allocate(sizes, size, wish, minimum)
+    if (wanted == 0).any():
+        empty = ", ".join(str(name) for name, count in zip(names, wanted, strict=True) if not count)
+        raise ValueError(
+            f"A sample of {size} takes nothing from stratum {empty}, so it cannot speak for it: draw at least one unit "
+            f"of each of the {len(names)} strata, or join small strata."
+        )
     parts = [rng.choice(np.flatnonzero(codes == h), wanted[h], replace=False) for h in range(len(names))]
     chosen = np.concatenate(parts)
     return chosen, (wanted / sizes)[codes[chosen]]

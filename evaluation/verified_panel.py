@@ -10,7 +10,7 @@ Sources: Angelopoulos, Duchi and Zrnic 2023 (PPI++), Zrnic 2024 (PPBoot), Rao an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from scipy import sparse
 
 from evaluation import counts as ct
 from evaluation.counts import Floats, K
+from evaluation.design import Design
 from evaluation.estimation import (
-    Design,
+    Target,
     corrected_replicates,
     difference_mean,
     human_replicates,
@@ -29,7 +30,7 @@ from evaluation.estimation import (
     replicate_weights,
 )
 from evaluation.groups import Codes, GroupData
-from evaluation.intervals import Estimate, undefined
+from evaluation.intervals import MIN_DEFINED_SHARE, Estimate, undefined
 
 Statistic = Callable[[Floats], Floats]
 """A function of matrices (..., 7, 7) that gives one number for each."""
@@ -60,14 +61,35 @@ class LabelPair:
 
 
 @dataclass(frozen=True)
+class Everywhere:
+    """The classifier's matrices of all turns of S systems: (S, 7, 7), and in resamples of dialogues (S, R, 7, 7)."""
+
+    totals: Floats
+    draws: Floats | None
+
+    @classmethod
+    def of(cls, total: Floats, draws: Floats | None, target: Target) -> Everywhere:
+        """Make it for one system; for the corpus its matrix is one and is not resampled."""
+        return cls(total[None], draws[None] if draws is not None and target == "superpopulation" else None)
+
+
+def sample_weights(design: Design, replicates: int, seed: int, name: str, target: Target) -> Iterator[Floats]:
+    """Give the replicate weights of verified turns: for further dialogues those of the classifier's resamples."""
+    own = name if target == "superpopulation" else f"{name}/verified"
+    return replicate_weights(design, replicates, seed, own, target=target)
+
+
+@dataclass(frozen=True)
 class VerifiedSample:
     """Weighted matrices of the verified turns of S systems, with R resamples: by people, and by the classifier.
 
     Attributes
     ----------
     human, machine
-        Shape (S, 7, 7), each turn counting the inverse of its inclusion probability. `machine` is `None` where the
-        classifier labelled not all of the verified turns.
+        Shape (S, 7, 7), each turn counting in proportion to the inverse of its inclusion probability, together the
+        effective number of labels (sum w)² / sum w², which is n at equal w: the small-sample bias of an entropy is that
+        of the labels seen, and every other statistic is a ratio of counts. `machine` is `None` where the classifier
+        labelled not all of the verified turns.
     human_draws, machine_draws
         Shape (S, R, 7, 7); no resample with a single dialogue.
     """
@@ -92,7 +114,7 @@ class VerifiedSample:
         if labelled:
             cells += [pair.rows.astype(np.int64) * K + pair.columns for pair in systems]
         # Rounded weights make sums that do not depend on their order; one cell of 49 in each turn's row is not 0.
-        weights = ct.whole_units(design.weights)
+        weights = ct.whole_units(design.weights * (design.effective / design.weights.sum() if design.n else 1.0))
         places = np.concatenate([part * K * K + cell for part, cell in enumerate(cells)])
         turns = np.tile(np.arange(design.n), len(cells))
         chosen = (np.tile(weights, len(cells)), (places, turns))
@@ -107,14 +129,14 @@ class VerifiedSample:
         return cls(design, total[:size], draws[:size], total[size:], draws[size:])
 
     def estimate(
-        self, statistic: Statistic, everywhere: Floats | None, systems: tuple[int, ...] = (0,), **settings: Any
+        self, statistic: Statistic, everywhere: Everywhere | None, systems: tuple[int, ...] = (0,), **settings: Any
     ) -> tuple[Estimate, Estimate]:
         """Estimate a statistic of one system, or its difference between two, by people alone and corrected.
 
         Parameters
         ----------
         everywhere
-            Shape (S, 7, 7), the classifier's matrices of all turns; `None` without them.
+            The classifier's labels of all turns; `None` without them.
         systems
             The place of one system, or of the first and the second of a difference.
         settings
@@ -129,8 +151,9 @@ class VerifiedSample:
         alone = human_replicates(value, draws, self.design, **settings)
         if self.machine is None or self.machine_draws is None or everywhere is None:
             return alone, alone
-        machine = float(of(self.machine)), of(self.machine_draws), float(of(everywhere))
-        return alone, corrected_replicates(value, draws, *machine, self.design, **settings)
+        machine = float(of(self.machine)), of(self.machine_draws), float(of(everywhere.totals))
+        moved = None if everywhere.draws is None else of(everywhere.draws)
+        return alone, corrected_replicates(value, draws, *machine, self.design, machine_all_draws=moved, **settings)
 
 
 class VerifiedPanel:
@@ -146,8 +169,11 @@ class VerifiedPanel:
         Per system the row numbers of the common turns, in one order.
     labels
         Per system the label pairs of all its rows.
-    name
-        Names the resamples: panels that share it and the seed resample the same dialogues.
+    resampled
+        Shape (S, R, 7, 7), the classifier's matrices of the common turns in resamples of their dialogues, drawn by
+        `evaluation.counts.resample` under `seed` and `name`.
+    target
+        Differences between systems speak for further dialogues.
     """
 
     def __init__(
@@ -156,10 +182,12 @@ class VerifiedPanel:
         rows: Sequence[NDArray[np.int64]],
         labels: Sequence[LabelPair],
         *,
-        replicates: int,
+        resampled: Floats,
         seed: int,
         name: str,
+        target: Target = "superpopulation",
     ) -> None:
+        self.target = target
         # In the order of the first group's rows, in which a design numbers its units.
         order = np.argsort(rows[0], kind="stable")
         self._group, self._rows = groups[0], rows[0][order]
@@ -170,15 +198,14 @@ class VerifiedPanel:
         self._dialogues = groups[0].dialogues[self._rows]
         size = int(self._dialogues.max()) + 1
         totals = [ct.count_cube(self._dialogues, pair.rows, pair.columns, size=size).total for pair in self._labels]
-        self.everywhere: Floats = np.array(totals)
+        self.everywhere = Everywhere(np.array(totals), resampled if target == "superpopulation" else None)
         anyone = np.logical_or.reduce([pair.verified for pair in self._labels])
         design, self._union = self._design(anyone)
         self._blocks: list[NDArray[np.float32]] = []
         self._last: tuple[tuple[int, ...], VerifiedSample] | None = None
         if design.clusters > 1:
-            self._blocks = [
-                b.astype(np.float32) for b in replicate_weights(design, replicates, seed, f"{name}/verified")
-            ]
+            drawn = sample_weights(design, resampled.shape[1], seed, name, target)
+            self._blocks = [block.astype(np.float32) for block in drawn]
 
     def _design(self, verified: NDArray[np.bool_]) -> tuple[Design, NDArray[np.bool_]]:
         """Give the design of some of the common turns, and which of these are in it."""
@@ -216,7 +243,7 @@ class VerifiedPanel:
         human = [match[pair.rows_human[held], pair.columns_human[held]].astype(float) for pair in self._of(systems)]
         machine = [match[pair.rows, pair.columns].astype(float) for pair in self._of(systems)]
         y, f = (part[0] - part[1] if len(part) > 1 else part[0] for part in (human, machine))
-        return difference_mean(y, f[held], f, design, dialogues_all=self._dialogues, **settings)
+        return difference_mean(y, f[held], f, design, target=self.target, **settings)
 
     def statistic(self, statistic: Statistic, systems: Sequence[int], **settings: Any) -> Estimate:
         """Estimate any statistic of the matrix, or its difference between two systems, in the bootstrap form."""
@@ -225,46 +252,39 @@ class VerifiedPanel:
         sample = self.sample(systems)
         if not sample.design.n:
             return undefined("no_data", method="difference estimator")
-        chosen = self.everywhere[list(systems)]
-        return sample.estimate(statistic, chosen, tuple(range(len(systems))), **settings)[1]
+        chosen, drawn = list(systems), self.everywhere.draws
+        part = Everywhere(self.everywhere.totals[chosen], None if drawn is None else drawn[chosen])
+        return sample.estimate(statistic, part, tuple(range(len(chosen))), target=self.target, **settings)[1]
 
     def _of(self, systems: Sequence[int]) -> list[LabelPair]:
         return [self._labels[system] for system in systems]
 
-    def joint_draws(self, statistic: Statistic, raw_draws: Floats) -> Floats:
-        """Draw the corrected values of all systems together, for their ranks among further dialogues.
-
-        Each draw is the corrected value, plus the deviation of a resample of the verified turns times the root of the
-        share not verified, plus the deviation of an independent resample of all dialogues by the classifier: the two
-        variances that `corrected_replicates` adds for the superpopulation.
-
-        Parameters
-        ----------
-        raw_draws
-            Shape (S, R), resamples of the classifier's values on all common turns.
+    def joint_draws(self, statistic: Statistic) -> Floats:
+        """Draw the corrected values of all systems together: their ranks among further dialogues follow from these.
 
         Returns
         -------
         ndarray
-            Shape (S, R); NaN where a system has no corrected value.
+            Shape (S, R), each draw phi(y_s) + lambda (phi(f_N) - phi(f_s)) of one resample, moved so that the mean of a
+            system's draws is its corrected value; NaN where a system has none.
         """
         sample = self.sample(range(len(self._labels)))
-        found = np.full(raw_draws.shape, np.nan)
-        if sample.machine is None or sample.machine_draws is None or sample.design.clusters < 2:
+        size, everywhere = len(self._labels), self.everywhere.draws
+        replicates = 0 if everywhere is None else everywhere.shape[1]
+        found = np.full((size, replicates), np.nan)
+        if sample.machine is None or sample.machine_draws is None or sample.design.clusters < 2 or everywhere is None:
             return found
-        left = math.sqrt(sample.design.unsampled_share)
-        for place in range(len(found)):
-            raw, human, machine = (
-                float(statistic(part[place])) for part in (self.everywhere, sample.human, sample.machine)
+        for place in range(size):
+            human, machine, total = (
+                float(statistic(part[place])) for part in (sample.human, sample.machine, self.everywhere.totals)
             )
-            draws, others = statistic(sample.human_draws[place]), statistic(sample.machine_draws[place])
-            both = np.isfinite(draws) & np.isfinite(others)
-            if not math.isfinite(raw + human + machine) or both.mean() < 0.5:
-                continue
-            factor = replicate_lambda(draws[both], others[both])
-            residual = draws - factor * others
-            swing = left * (residual - residual[both].mean()) + raw_draws[place] - raw
-            found[place] = human + factor * (raw - machine) + swing
+            draws = statistic(sample.human_draws[place])
+            change = statistic(everywhere[place]) - statistic(sample.machine_draws[place])
+            factor = replicate_lambda(draws, change)
+            moved = draws + factor * change if factor else draws
+            defined = np.isfinite(moved)
+            if math.isfinite(human + machine + total) and defined.mean() >= MIN_DEFINED_SHARE:
+                found[place] = moved - moved[defined].mean() + human + factor * (total - machine)
         return found
 
 

@@ -197,3 +197,74 @@ def test_verified_turns_correct_a_difference_that_the_classifier_gets_wrong():
     low, high = sorted(sign * bound for bound in pair.corrected.interval)
     assert low < gap < high
     assert abs(pair.raw.value) < 0.05
+
+
+def test_flatness_and_macro_f1_are_corrected_too_where_the_classifier_is_deaf_to_a_tone():
+    """The classifier hears every response of b as neutral; people hear the joy in it."""
+    table = corpus(200, {"a": 0.5, "b": 0.5}, seed=9)
+    seen = table["dialogue"] < 80
+    table["user_verified"] = table["user_label"].where(seen)
+    table["reference_verified"] = table["reference_label"].where(seen)
+    table["response_verified"] = table["response_label"].where(seen)
+    table["inclusion_probability"] = 0.4
+    deaf = (table["system"] == "b") & (table["response_label"] == "joy")
+    table.loc[deaf, "response_label"] = "neutral"
+    found = comparisons(table)
+    for measure in ("flatness", "macro_f1"):
+        (pair,) = found[measure].pairs
+        sign = 1 if pair.first == "a" else -1
+        low, high = sorted(sign * bound for bound in pair.corrected.interval)
+        assert low < 0 < high, measure
+        raw = sorted(sign * bound for bound in pair.raw.interval)
+        assert raw[0] > 0, measure
+        assert found[measure].basis == "human"
+        assert pair.detectable == pytest.approx(detectable_difference(pair.corrected.se, pair.corrected.clusters))
+
+
+def test_order_and_ranks_follow_the_people_once_there_are_enough():
+    table = human(corpus(120, {"a": 0.6, "b": 0.62}, seed=2), "b", 60)
+    exact = comparisons(table)["exact"]
+    assert exact.basis == "human"
+    assert exact.systems == ("a", "b")
+    assert exact.values[0].value < exact.values[1].value  # the classifier has them the other way round
+    assert exact.corrected[0].value > exact.corrected[1].value
+    assert exact.rank_chance[0, 0] > 0.99
+
+
+def test_a_system_with_next_to_no_answers_is_left_out_by_name_and_the_others_compared_in_full():
+    table = corpus(60, {"a": 0.5, "b": 0.7, "c": 0.5})
+    few = table[(table["system"] != "c") | (table["dialogue"] < 2)]
+    exact = comparisons(few)["exact"]
+    assert exact.left_out == ("c",)
+    assert set(exact.systems) == {"a", "b"}
+    assert exact.turns == 300
+
+
+def test_turns_drawn_for_each_system_apart_give_no_corrected_difference():
+    table = human(corpus(60, {"a": 0.5, "b": 0.7}), "b", 60)
+    table.loc[table["system"] == "b", "inclusion_probability"] = 0.25
+    (pair,) = comparisons(table)["exact"].pairs
+    assert (pair.corrected.value, pair.corrected.reason) == (None, "separate_draws")
+
+
+def test_a_pattern_is_corrected_by_what_people_heard():
+    """The classifier calls half of the joyful answers to joy neutral; people verified two fifths of the dialogues."""
+    table = corpus(200, {"a": 0.8, "reference": 0.0}, seed=4)
+    seen = table["dialogue"] < 80
+    table["user_verified"] = table["user_label"].where(seen)
+    table["response_verified"] = table["response_label"].where(seen)
+    table["inclusion_probability"] = 0.4
+    truth = table[(table["system"] == "a") & (table["user_label"] == "joy")]
+    share = (truth["response_label"] == "neutral").mean()
+    misheard = (table["system"] == "a") & (table["response_label"] == "joy") & (np.arange(len(table)) % 2 == 0)
+    table.loc[misheard, "response_label"] = "neutral"
+    system, baseline = split_groups(table, MetricOptions())
+    cell = next(
+        cell
+        for cell in compare_cells(system, baseline, MetricOptions(), replicates=300, permutations=99)
+        if (EMOTIONS[cell.user], EMOTIONS[cell.response]) == ("joy", "neutral")
+    )
+    assert cell.share > share + 0.2
+    assert cell.corrected.interval[0] < share < cell.corrected.interval[1]
+    assert cell.difference_corrected.value < cell.difference.value - 0.2
+    assert cell.difference.n == len(truth)

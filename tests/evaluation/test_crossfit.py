@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.emotions import EMOTIONS
-from evaluation.estimation import difference_mean, draw_design
+from evaluation.design import draw_design
+from evaluation.estimation import difference_mean
 from evaluation.simulation import SimulatedCorpus, simulate_corpus
 
 FOLDS = 5

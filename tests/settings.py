@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
-os.environ.setdefault("ATTUNE_DATA_DIR", tempfile.mkdtemp(prefix="attune-test-"))
+if "ATTUNE_DATA_DIR" not in os.environ:
+    os.environ["ATTUNE_DATA_DIR"] = tempfile.mkdtemp(prefix="attune-test-")
+    atexit.register(shutil.rmtree, os.environ["ATTUNE_DATA_DIR"], ignore_errors=True)
 # The same tests on what a lab runs: ATTUNE_TEST_DB=postgres, with the servers that scripts/services.sh has started.
 ON_POSTGRES = os.environ.get("ATTUNE_TEST_DB") == "postgres"
 if ON_POSTGRES:

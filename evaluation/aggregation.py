@@ -1,7 +1,8 @@
 """From several annotators' labels to one verified label, and to an order of what needs a third look.
 
 The verified label of an item is the adjudicated one, else the majority of two or more labels (a tie is unresolved,
-never random), else a single label where that is allowed: `verified_label`, the only definition. Dawid-Skene models
+never random), else a single label where that is allowed: `verified_label`, and `verified_codes` for many items at once.
+Dawid-Skene models
 (full, and one coin per annotator) are diagnostics of annotators and of disagreement unless chosen as the label.
 
 Sources: Dawid and Skene (1979); the one-coin form, for instance Zhang, Chen, Zhou and Jordan (2016).
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from evaluation.coefficients import count_matrix, majority_codes
 from evaluation.emotions import EMOTIONS
-from evaluation.tables import check_judgments, label_codes
+from evaluation.tables import TableError, check_judgments, declared_labels, key_text, label_codes
 
 Source = Literal["adjudicated", "majority", "single"]
 Unresolved = Literal["no_data", "single", "tie"]
@@ -88,6 +89,51 @@ def verified_label(
     return VerifiedLabel(ranked[0][0], "majority", None, n, top)
 
 
+def verified_codes(counts: Floats, adjudicated: Ints, allow_single: bool = False) -> Ints:
+    """Decide the verified category of every item by the rule of `verified_label`; -1 while unresolved.
+
+    Parameters
+    ----------
+    counts
+        Shape (n, K): the annotators' labels of each item.
+    adjudicated
+        Shape (n,): the adjudicated category, -1 where there is none.
+    """
+    enough = counts.sum(axis=1) >= (1 if allow_single else 2)
+    by_people = np.where(enough, majority_codes(counts), -1)
+    return np.where(adjudicated >= 0, adjudicated, by_people).astype(np.int64)
+
+
+def decisions(judgments: pd.DataFrame, adjudicated: Mapping[Any, str] | None, labels: Sequence[str]) -> dict[str, str]:
+    """Give the adjudicated label of every item that has one: those of `adjudicated`, else of the column gold_label.
+
+    Parameters
+    ----------
+    judgments
+        A checked `judgments` table.
+
+    Raises
+    ------
+    TableError
+        For a label outside the set or none at all, and for an item with two values of gold_label.
+    """
+    found: dict[str, str] = {}
+    if "gold_label" in judgments:
+        rows = judgments.loc[judgments["gold_label"].notna()]
+        for row, item, label in zip(rows.index, rows["item"], rows["gold_label"].astype(object), strict=True):
+            if found.setdefault(item, label) != label:
+                where = f"Row {row + 1}, column gold_label"
+                message = f"{where}: the item {item!r} has another adjudicated label elsewhere."
+                raise TableError(message, row=int(row) + 1, column="gold_label")
+    given = [(key_text(item), label) for item, label in (adjudicated or {}).items()]
+    codes = label_codes(pd.Series([label for _, label in given], dtype=object), labels, "adjudicated")
+    for (item, _), code in zip(given, codes, strict=True):
+        if item is None or code < 0:
+            raise TableError(f"The adjudicated label of item {item!r} is empty.", column="adjudicated")
+        found[item] = labels[code]
+    return found
+
+
 def verified_labels(
     judgments: pd.DataFrame,
     adjudicated: Mapping[Any, str] | None = None,
@@ -97,22 +143,31 @@ def verified_labels(
 ) -> pd.DataFrame:
     """Decide the verified label of every item of a `judgments` table, by `verified_label`.
 
+    Parameters
+    ----------
+    adjudicated
+        Adjudicated labels by item; they come before the column gold_label of the table.
+
     Returns
     -------
     DataFrame
-        Columns item, label, source, reason, n, votes; one row per item, in order of first appearance.
+        Columns item, label, source, reason, n, votes; one row per item, in order of first appearance, then adjudicated
+        items that the table does not name, with n 0.
 
     Raises
     ------
     TableError
-        When the table breaks its contract.
+        When the table breaks its contract, an adjudicated label is not in the set, or an item has two of them.
     """
+    labels = declared_labels(labels)
     checked = check_judgments(judgments, labels)
-    decided = {str(item): label for item, label in (adjudicated or {}).items()}
+    decided = decisions(checked, adjudicated, labels)
     given: dict[str, list[str | None]] = {}
     names = checked["label"].astype(object).where(checked["label"].notna(), None)
     for item, label in zip(checked["item"], names, strict=True):
         given.setdefault(item, []).append(label)
+    for item in decided:
+        given.setdefault(item, [])
     found = [verified_label(votes, decided.get(item), allow_single) for item, votes in given.items()]
     return pd.DataFrame(
         {
@@ -143,7 +198,7 @@ class DawidSkene:
         Shape (K,): the share of each true label.
     confusion
         Shape (A, K, K): probability that an annotator says l (last axis) when the truth is k.
-    log_likelihood, iterations, converged
+    log_likelihood, iterations, converged, smoothing
         Of the fit.
     """
 
@@ -157,6 +212,7 @@ class DawidSkene:
     log_likelihood: float
     iterations: int
     converged: bool
+    smoothing: float = SMOOTHING
 
     @property
     def best(self) -> list[str | None]:
@@ -201,7 +257,8 @@ def dawid_skene(
         `full` has K (K-1) parameters per annotator; `one_coin` one. `auto` takes the full model only when every
         annotator gave `FULL_MODEL_LABELS` labels or more and every label occurs, else one coin.
     smoothing
-        Added to every cell of the annotators' counts.
+        Added to every cell of the annotators' counts. It keeps a posterior from being certain where an annotator was
+        seldom met; 0 gives maximum likelihood, and with it the published values of 1979 (`docs/metrics.md`).
     start
         First posteriors: each item's vote shares, or all on its majority (shares where tied).
 
@@ -212,8 +269,9 @@ def dawid_skene(
     ValueError
         When there is no label to fit, or the smoothing is negative.
     """
-    if smoothing < 0:
-        raise ValueError(f"smoothing must not be negative, got {smoothing}.")
+    if not 0 <= smoothing < np.inf:
+        raise ValueError(f"smoothing must be a number that is not negative, got {smoothing}.")
+    labels = declared_labels(labels)
     checked = check_judgments(judgments, labels, repeats="keep")
     codes = label_codes(checked["label"], labels)
     given = codes >= 0
@@ -248,6 +306,7 @@ def dawid_skene(
         likelihood,
         iterations,
         converged,
+        smoothing,
     )
 
 
@@ -305,8 +364,14 @@ def adjudication_order(
     *,
     labels: Sequence[str] = EMOTIONS,
     model: Model | Literal["auto"] = "auto",
+    fit: DawidSkene | None = None,
 ) -> pd.DataFrame:
     """Order the items that two or more annotators labelled and nobody adjudicated: ties first, then by entropy.
+
+    Parameters
+    ----------
+    fit
+        The model of these judgments, where it is at hand.
 
     Returns
     -------
@@ -314,12 +379,12 @@ def adjudication_order(
         Columns item, tie (bool), entropy (bits, of the Dawid-Skene posterior), n; the most doubtful first. Unanimous
         items are left out. Equal items keep the order of their names, so the order is the same every time.
     """
-    decided = {str(item) for item in (adjudicated or {})}
-    table = verified_labels(judgments, labels=labels)
-    open_items = table.loc[(table["n"] >= 2) & (table["votes"] < table["n"]) & ~table["item"].isin(decided)]
+    table = verified_labels(judgments, adjudicated, labels=labels)
+    disputed = (table["n"] >= 2) & (table["votes"] < table["n"]) & (table["source"] != "adjudicated")
+    open_items = table.loc[disputed]
     if open_items.empty:
         return pd.DataFrame({"item": [], "tie": np.empty(0, bool), "entropy": np.empty(0), "n": np.empty(0, int)})
-    fit = dawid_skene(judgments, labels=labels, model=model)
+    fit = fit or dawid_skene(judgments, labels=labels, model=model)
     entropy = dict(zip(fit.items, fit.entropy, strict=True))
     found = pd.DataFrame(
         {

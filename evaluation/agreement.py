@@ -8,7 +8,7 @@ label, per pair and per annotator. Verbal bands are given for the lower bound of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from evaluation import coefficients as co
+from evaluation.classifier import ClassifierAgreement, classifier_agreement
 from evaluation.intervals import (
     Estimate,
     cluster_weights,
@@ -27,20 +28,14 @@ from evaluation.label_table import (
     Labels,
     blind_rows,
     choose_labels,
+    doubtful_labels,
     encode,
     from_error,
     stack,
     to_estimate,
 )
-from evaluation.raters import (
-    AnnotatorAgreement,
-    ClassifierAgreement,
-    PairAgreement,
-    annotator_agreement,
-    classifier_agreement,
-    pair_agreement,
-    two_raters,
-)
+from evaluation.linearised import label_errors, linearised_errors
+from evaluation.raters import AnnotatorAgreement, PairAgreement, annotator_agreement, pair_agreement, two_raters
 from evaluation.tables import check_judgments
 
 Floats = NDArray[np.float64]
@@ -65,9 +60,10 @@ class Agreement:
         return {label: values["prevalence"] for label, values in self.per_label.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Give one plain mapping: facts, the coefficients by name, then the groups."""
+        """Give one plain mapping: facts, the coefficients by name, then the groups; pairs with a common item only."""
         pairwise: dict[str, Any] = {}
-        for pair in self.pairs:
+        met = [pair for pair in self.pairs if pair.n]
+        for pair in met:
             key = "-".join(pair.annotators)
             pairwise[key if key not in pairwise else repr(pair.annotators)] = pair.to_json()
         return {
@@ -80,6 +76,7 @@ class Agreement:
                 label: {name: e.to_json() for name, e in values.items()} for label, values in self.per_label.items()
             },
             "pairwise": pairwise,
+            "pairs_without_common_items": len(self.pairs) - len(met),
             "per_annotator": {one.annotator: one.to_json() for one in self.annotators},
             "classifier": None if self.classifier is None else self.classifier.to_json(),
         }
@@ -100,12 +97,12 @@ def agreement(
     ----------
     judgments
         Columns item, annotator, label; dialogue makes the bootstrap resample dialogues, prelabel adds the classifier,
-        arm leaves out the shown arm.
+        gold_label is the adjudicated label of the item, arm leaves out the shown arm.
     options
         Defaults of `AgreementOptions` when left out.
     verified
-        The verified label of items (such as adjudicated ones) to compare the classifier with; the majority of the
-        annotators' labels, ties unresolved, for all other items. Agreement of annotators never uses it.
+        Adjudicated labels by item, to compare the classifier with; they come before the column gold_label. Other items
+        are verified by the rule of `evaluation.aggregation`. Agreement of annotators never uses either.
 
     Raises
     ------
@@ -118,12 +115,15 @@ def agreement(
     used, left_out = blind_rows(checked, chosen.arms)
     labels = encode(used, declared, chosen)
     facts = {**labels.facts, "label_set": said, "shown_arm_left_out": left_out}
+    facts["warnings"] = doubtful_labels(declared, said)
     coefficients, linearised, per_label = _overall(labels, chosen)
     pairs = pair_agreement(labels, chosen)
     coefficients |= two_raters(labels, pairs)
     classifier = None
-    if "prelabel" in used and used["prelabel"].notna().any():
-        classifier = classifier_agreement(used, labels, coefficients, verified or {}, chosen)
+    if "prelabel" in checked and checked["prelabel"].notna().any():
+        plain = replace(chosen, weights="identity", level="nominal")
+        human = coefficients if plain == chosen else _overall(labels, plain)[0]
+        classifier = classifier_agreement(checked, labels, human, verified or {}, chosen)
     return Agreement(
         coefficients,
         linearised,
@@ -149,7 +149,7 @@ def _overall(
     marginals = _rater_marginals(labels)
 
     def evaluate(parts: Floats, raters: Floats) -> dict[str, Floats]:
-        found = _named(co.multi_rater_values(parts, weights), options.weights)
+        found = _named(co.multi_rater_values(parts, weights, labels.counted), options.weights)
         if options.weights != "identity":
             found["percent_agreement"] = co.observed_agreement(parts, np.eye(size))
         shape = (*raters.shape[:-1], len(labels.rater_names), size)
@@ -176,21 +176,36 @@ def _overall(
             name: to_estimate(name, value, replicates.get(name), facts, labels, options)
             for name, value in point.items()
         }
-    per_label = {
+    per_label = _per_label(labels, options, counts, point_labels, label_replicates, facts)
+    return main, by_error, per_label
+
+
+def _per_label(
+    labels: Labels,
+    options: AgreementOptions,
+    counts: Floats,
+    point: Mapping[str, Floats],
+    replicates: Mapping[str, Floats],
+    facts: tuple[int, int, int],
+) -> dict[str, dict[str, Estimate]]:
+    """Give the statistics of each label against the rest, by the bootstrap or from linearised errors."""
+    if options.intervals == "linearised":
+        errors = label_errors(counts) if len(counts) else [{} for _ in labels.categories]
+        return {
+            label: {
+                name: from_error(name, value[k], facts, errors[k].get(name), options) for name, value in point.items()
+            }
+            for k, label in enumerate(labels.categories)
+        }
+    return {
         label: {
             name: to_estimate(
-                name,
-                value[k],
-                None if name not in label_replicates else label_replicates[name][:, k],
-                facts,
-                labels,
-                options,
+                name, value[k], replicates[name][:, k] if name in replicates else None, facts, labels, options
             )
-            for name, value in point_labels.items()
+            for name, value in point.items()
         }
         for k, label in enumerate(labels.categories)
     }
-    return main, by_error, per_label
 
 
 def _named(values: Mapping[str, Floats], weighting: co.Weighting) -> dict[str, Floats]:
@@ -222,8 +237,8 @@ def _resampled(
 def _linearised(labels: Labels, options: AgreementOptions, counts: Floats, weights: Floats) -> dict[str, float]:
     if not len(labels.codes):
         return {}
-    errors = co.linearised_errors(
-        counts, weights, labels.values, options.level, labels.raters, labels.items, labels.codes
+    errors = linearised_errors(
+        counts, weights, labels.values, options.level, labels.raters, labels.items, labels.codes, labels.counted
     )
     named = _named({name: np.asarray(error) for name, error in errors.items()}, options.weights)
     return {name: float(error) for name, error in named.items()}

@@ -4,7 +4,12 @@ Every item-annotator assignment was randomised, within annotator and predicted c
 effect is the mean over annotators of [P(agree with the classifier | shown) - P(agree | hidden)], by assigned arm
 (intention to treat). V = (1/J²) sum_j (s²_j,shown / n_j,shown + s²_j,hidden / n_j,hidden) holds for these annotators
 (stratified difference of means: Neyman 1923; Imbens and Rubin 2015, chapter 9); for future ones annotators are
-resampled. Estimates of accuracy and agreement use the hidden arm only unless the effect is shown to be negligible.
+resampled. Estimates of accuracy and agreement use the hidden arm only unless the effect is shown to be negligible
+(`evaluation.pooling`).
+
+Harm is following wrong labels: the effect where the classifier is wrong. Whether it is, the other annotators of the
+item say, those who labelled it in the hidden arm; an annotator's own label never judges what it is compared with, for
+then labels of the hidden arm would agree with the truth by construction, and the effect would be one of arithmetic.
 """
 
 from __future__ import annotations
@@ -40,6 +45,11 @@ MIN_ANNOTATORS: Final = 8
 DEFAULT_MARGIN: Final = 0.05
 
 
+def has_arms(judgments: pd.DataFrame) -> bool:
+    """Say whether a table has labels of both arms, and the label that was or would have been shown."""
+    return {"arm", "prelabel"} <= set(judgments.columns) and {"shown", "hidden"} <= set(judgments["arm"].dropna())
+
+
 @dataclass(frozen=True)
 class Anchoring:
     """The effect of the shown pre-label, with its checks.
@@ -56,6 +66,7 @@ class Anchoring:
         Log odds ratio of agreeing when shown, annotators as fixed effects: the sensitivity analysis.
     by_annotator, by_stratum
         The effect of each annotator, and within strata (`classifier right`, `classifier wrong`, and the table's own).
+        Right and wrong by `verified` where given, else by the others' labels in the hidden arm (`blind_truth`).
     rates
         Agreement with the classifier in each arm, all annotators together.
     n
@@ -102,6 +113,7 @@ def anchoring_effect(
     replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
     confidence: float = DEFAULT_CONFIDENCE,
+    quick: bool = False,
 ) -> Anchoring:
     """Estimate the effect of the shown pre-label from a `judgments` table.
 
@@ -111,7 +123,10 @@ def anchoring_effect(
         Columns item, annotator, label, arm (`shown` or `hidden`; rows with neither, or without a label or prelabel,
         are left out) and prelabel; dialogue and stratum are used where present.
     verified
-        Labels of items decided without sight of the pre-label: splits the effect by whether the classifier was right.
+        Labels of items decided without sight of the pre-label and by other people than these annotators: splits the
+        effect by whether the classifier was right. Without them `blind_truth` does.
+    quick
+        Leave out the checks (dialogues resampled, logit): for the effect alone.
 
     Raises
     ------
@@ -131,7 +146,9 @@ def anchoring_effect(
     cells = _cells(agrees, shown, raters, len(names))
     effect = _effect(cells, confidence)
     n = {"shown": int(shown.sum()), "hidden": int((1 - shown).sum())}
-    if "dialogue" in used:
+    if quick:
+        clusters, check = None, undefined("no_replicates")
+    elif "dialogue" in used:
         columns = [used["dialogue"]]
         if "dataset" in used:
             columns.append(used["dataset"].astype(object).where(used["dataset"].notna(), ""))
@@ -145,9 +162,9 @@ def anchoring_effect(
         effect,
         _future(cells, replicates, seed, confidence),
         check,
-        _logit(agrees, shown, raters, clusters, confidence),
+        undefined("no_replicates") if quick else _logit(agrees, shown, raters, clusters, confidence),
         {str(name): _effect(cells[j : j + 1], confidence) for j, name in enumerate(names)},
-        _by_stratum(used, agrees, shown, raters, len(names), verified or {}, confidence),
+        _by_stratum(used, agrees, shown, raters, len(names), verified, confidence),
         {arm: _mean(agrees[shown == code]) for arm, code in (("shown", 1), ("hidden", 0))},
         n,
         _warnings(cells, [str(name) for name in names]),
@@ -298,15 +315,18 @@ def _by_stratum(
     shown: Ints,
     raters: Ints,
     count: int,
-    verified: Mapping[Any, str],
+    verified: Mapping[Any, str] | None,
     confidence: float,
 ) -> dict[str, Estimate]:
     names = np.full(len(used), None, dtype=object)
     groups: dict[str, NDArray[np.bool_]] = {}
-    if verified:
-        truth = used["item"].map({str(item): label for item, label in verified.items()})
-        known = truth.notna().to_numpy()
-        right = (truth == used["prelabel"].astype(object)).to_numpy()
+    if verified is None:
+        truth = blind_truth(used)
+    else:
+        truth = used["item"].map({str(item): label for item, label in verified.items()}).astype(object)
+    known = truth.notna().to_numpy()
+    right = (truth == used["prelabel"].astype(object)).to_numpy()
+    if known.any():
         groups["classifier right"] = known & right
         groups["classifier wrong"] = known & ~right
     if "stratum" in used:
@@ -316,6 +336,33 @@ def _by_stratum(
         name: _effect(_cells(agrees[rows], shown[rows], raters[rows], count), confidence)
         for name, rows in groups.items()
     }
+
+
+def blind_truth(judgments: pd.DataFrame) -> pd.Series[Any]:
+    """Give for each label what the other annotators of its item say who labelled it in the hidden arm.
+
+    Their majority; ties, and items without such a label, have none. Which arm an annotator is in does not depend on the
+    others, so shown and hidden labels are compared with truths of the same kind. With few labels per item the truth is
+    noisy, and both strata hold some of the other's items: the harm is then understated.
+
+    Parameters
+    ----------
+    judgments
+        Columns item, annotator, label, arm, index 0..n-1; every row has a label.
+    """
+    if not len(judgments):
+        return pd.Series(None, index=judgments.index, dtype=object)
+    items, names = pd.factorize(judgments["item"])
+    labels, kinds = pd.factorize(judgments["label"].astype(object), sort=True)
+    hidden = (judgments["arm"] == "hidden").to_numpy()
+    counts = np.zeros((len(names), len(kinds)))
+    np.add.at(counts, (items[hidden], labels[hidden]), 1.0)
+    others = counts[items]
+    others[np.flatnonzero(hidden), labels[hidden]] -= 1
+    best = others.max(axis=1, initial=0.0)
+    clear = (best > 0) & ((others == best[:, None]).sum(axis=1) == 1)
+    chosen = np.array([*kinds, None], dtype=object)[np.where(clear, others.argmax(axis=1), -1)]
+    return pd.Series(chosen, index=judgments.index, dtype=object)
 
 
 def _warnings(cells: Floats, names: Sequence[str]) -> tuple[str, ...]:

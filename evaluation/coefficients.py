@@ -23,24 +23,29 @@ Level = Literal["nominal", "ordinal", "interval"]
 Weighting = Literal["identity", "linear", "quadratic", "ordinal"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 WEIGHTINGS: Final[tuple[Weighting, ...]] = get_args(Weighting)
-_ZERO: Final = 1e-12
+ZERO: Final = 1e-12
 
 
 # --- the scale -------------------------------------------------------------------------------------------------------
 
 
 def scale_values(labels: Sequence[str]) -> Floats:
-    """Give the declared labels as numbers: their values when all are numbers, else their positions 0..K-1."""
+    """Give the declared labels as numbers: their values when all are distinct numbers, else their positions 0..K-1."""
+    values = distinct_numbers(labels)
+    return np.arange(len(labels), dtype=float) if values is None else values
+
+
+def distinct_numbers(labels: Sequence[str]) -> Floats | None:
+    """Give labels as numbers, `None` when one is no finite number or two are the same number."""
     try:
         values = np.array([float(label) for label in labels])
     except ValueError:
-        return np.arange(len(labels), dtype=float)
-    if np.isfinite(values).all() and len(np.unique(values)) == len(values):
-        return values
-    return np.arange(len(labels), dtype=float)
+        return None
+    return values if np.isfinite(values).all() and len(np.unique(values)) == len(values) else None
 
 
 def agreement_weights(values: Floats, weighting: Weighting) -> Floats:
@@ -151,7 +156,7 @@ def total_sums(counts: Floats) -> Floats:
     """Give the additive parts of all items together, shape (width,): products of K x n by n x K."""
     layout = Layout(counts.shape[1])
     upper = (layout.rows, layout.columns)
-    raters = _row_sums(counts)
+    raters = row_sums(counts)
     within, coincidence = np.zeros((2, layout.categories, layout.categories))
     shares = np.zeros(layout.categories)
     for labels, rows in _by_labels(counts, raters):
@@ -166,7 +171,8 @@ def total_sums(counts: Floats) -> Floats:
     return np.concatenate([within[upper], coincidence[upper], shares, tail])
 
 
-def _row_sums(counts: Floats) -> Floats:
+def row_sums(counts: Floats) -> Floats:
+    """Give the number of labels of each item, shape (n,)."""
     # a product is several times faster than a sum over short rows
     return np.asarray(counts @ np.ones(counts.shape[1]))
 
@@ -183,8 +189,8 @@ def _by_labels(counts: Floats, raters: Floats) -> Iterator[tuple[float, Floats]]
 def cluster_sums(counts: Floats, clusters: Ints, n_clusters: int) -> Floats:
     """Give the additive parts per cluster, shape (D, width); `clusters` numbers the dialogue of each item."""
     layout = Layout(counts.shape[1])
-    raters = _row_sums(counts)
-    share_scale, pair_scale, unit_scale = _scales(raters)
+    raters = row_sums(counts)
+    share_scale, pair_scale, unit_scale = item_scales(raters)
     columns = np.ascontiguousarray(counts.T)
     sums = np.empty((n_clusters, layout.width))
 
@@ -203,7 +209,7 @@ def cluster_sums(counts: Floats, clusters: Ints, n_clusters: int) -> Floats:
     return sums
 
 
-def _scales(raters: Floats) -> tuple[Floats, Floats, Floats]:
+def item_scales(raters: Floats) -> tuple[Floats, Floats, Floats]:
     """Give 1/r_i, 1/(r_i (r_i-1)) and 1/(r_i-1), 0 where there is no label or no pair."""
     share = np.divide(1.0, raters, out=np.zeros_like(raters), where=raters >= 1)
     unit = np.divide(1.0, raters - 1, out=np.zeros_like(raters), where=raters >= 2)
@@ -216,7 +222,7 @@ def _scales(raters: Floats) -> tuple[Floats, Floats, Floats]:
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Divide; NaN where the denominator is 0: an undefined value is never a number."""
     empty = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    return np.asarray(np.divide(numerator, denominator, out=empty, where=np.abs(denominator) > _ZERO))
+    return np.asarray(np.divide(numerator, denominator, out=empty, where=np.abs(denominator) > ZERO))
 
 
 def chance_corrected(observed: Floats, chance: Floats) -> Floats:
@@ -236,11 +242,16 @@ def category_shares(sums: Floats, categories: int) -> Floats:
     return np.asarray(_ratio(layout.shares(sums), layout.items(sums)[..., None]))
 
 
-def multi_rater_values(sums: Floats, weights: Floats) -> dict[str, Floats]:
+def multi_rater_values(sums: Floats, weights: Floats, counted: Bools | None = None) -> dict[str, Floats]:
     """Give p_a and the coefficients that need no rater's identity, from sums of shape (..., width).
 
     Chance agreement: Fleiss (Scott for two raters) sum w_kl pi_k pi_l; AC1 / AC2 T_w / (K(K-1)) sum pi_k (1-pi_k), T_w
     the sum of the weights (Gwet 2008, 2014); Brennan-Prediger T_w / K².
+
+    Parameters
+    ----------
+    counted
+        Shape (K,): the categories that K and T_w of AC and Brennan-Prediger count; all when left out.
 
     Returns
     -------
@@ -248,19 +259,25 @@ def multi_rater_values(sums: Floats, weights: Floats) -> dict[str, Floats]:
         `agreement`, `fleiss_kappa`, `gwet_ac`, `brennan_prediger`, each of shape (...), NaN where undefined.
     """
     observed = observed_agreement(sums, weights)
-    chance = chance_agreement(category_shares(sums, len(weights)), weights)
+    chance = chance_agreement(category_shares(sums, len(weights)), weights, counted)
     return {"agreement": observed} | {name: chance_corrected(observed, value) for name, value in chance.items()}
 
 
-def chance_agreement(shares: Floats, weights: Floats) -> dict[str, Floats]:
+def chance_agreement(shares: Floats, weights: Floats, counted: Bools | None = None) -> dict[str, Floats]:
     """Give the chance agreement of Fleiss, AC and Brennan-Prediger for category shares of shape (..., K)."""
-    size = len(weights)
-    total = float(weights.sum())
     fleiss = np.einsum("...k,kl,...l->...", shares, weights, shares)
     spread = (shares * (1.0 - shares)).sum(axis=-1)
-    # with one declared category nobody can disagree: chance agreement is 1
+    size, total = counted_weights(weights, counted)
+    # with one category nobody can disagree: chance agreement is 1
     gwet = total / (size * (size - 1)) * spread if size > 1 else np.ones_like(spread)
     return {"fleiss_kappa": fleiss, "gwet_ac": gwet, "brennan_prediger": np.full_like(fleiss, total / size**2)}
+
+
+def counted_weights(weights: Floats, counted: Bools | None = None) -> tuple[int, float]:
+    """Give K and T_w, the sum of the weights, of the categories that count."""
+    if counted is None or not counted.any():
+        return len(weights), float(weights.sum())
+    return int(counted.sum()), float(weights[np.ix_(counted, counted)].sum())
 
 
 def krippendorff_values(coincidence: Floats, values: Floats, level: Level) -> Floats:
@@ -352,11 +369,13 @@ def scott_values(tables: Floats, weights: Floats) -> Floats:
     return chance_corrected((shares * weights).sum(axis=(-2, -1)), chance)
 
 
-def gwet_values(tables: Floats, weights: Floats) -> Floats:
+def gwet_values(tables: Floats, weights: Floats, counted: Bools | None = None) -> Floats:
     """Give AC1 (AC2 with weights) of two raters' cross-tables of shape (..., K, K)."""
     shares = _ratio(tables, tables.sum(axis=(-2, -1), keepdims=True))
     pooled = (shares.sum(axis=-1) + shares.sum(axis=-2)) / 2
-    return chance_corrected((shares * weights).sum(axis=(-2, -1)), chance_agreement(pooled, weights)["gwet_ac"])
+    return chance_corrected(
+        (shares * weights).sum(axis=(-2, -1)), chance_agreement(pooled, weights, counted)["gwet_ac"]
+    )
 
 
 def cohen_standard_error(table: Floats, weights: Floats) -> float | None:
@@ -378,104 +397,7 @@ def cohen_standard_error(table: Floats, weights: Floats) -> float | None:
     return float(np.sqrt(max(0.0, variance)))
 
 
-# --- linearised standard errors --------------------------------------------------------------------------------------
-
-
-def linearised_errors(
-    counts: Floats, weights: Floats, values: Floats, level: Level, raters: Ints, items: Ints, labels: Ints
-) -> dict[str, float]:
-    """Give item-level linearised standard errors of every multi-rater coefficient that is defined.
-
-    Gwet (2014, chapter 5): each item's value of the coefficient, (n/n2)(p_ai - p_e [r_i>=2]) / (1-p_e), less
-    (1 - kappa) times its share in the change of p_e, gives Var = sum (x_i - kappa)² / (n (n-1)). Krippendorff's alpha
-    is linearised in the cells of its coincidence matrix over the n2 units with pairs.
-
-    Parameters
-    ----------
-    counts
-        Shape (n, K), every row with a label.
-    weights, values, level
-        Weights of partial agreement, the scale, and the level of alpha.
-    raters, items, labels
-        Shape (L,): the labels one by one, for Conger's kappa.
-    """
-    n = len(counts)
-    sums = total_sums(counts)
-    points = multi_rater_values(sums, weights)
-    pi = category_shares(sums, len(weights))
-    per_item = _row_sums(counts)
-    share_scale, pair_scale, _ = _scales(per_item)
-    paired = per_item >= 2
-    n2 = int(paired.sum())
-    if n2 < 2:
-        return {}
-    agreement = ((counts @ weights) * counts).sum(axis=1) - per_item
-    agreement = agreement * pair_scale
-    shares = counts * share_scale[:, None]
-    chance = chance_agreement(pi, weights)
-    drift = {
-        "fleiss_kappa": 2 * (shares @ (weights @ pi) - float(chance["fleiss_kappa"])),
-        "gwet_ac": _gwet_drift(shares, pi, weights),
-        "brennan_prediger": np.zeros(n),
-    }
-    chance["conger_kappa"], drift["conger_kappa"] = _conger_drift(raters, items, labels, n, weights)
-    errors = {"agreement": float(np.std(agreement[paired], ddof=1) / np.sqrt(n2))}
-    for name, moved in drift.items():
-        expected = float(chance[name])
-        if not 1 - expected > _ZERO:
-            continue
-        value = (float(points["agreement"]) - expected) / (1 - expected)
-        local = (n / n2) * (agreement - expected * paired) / (1 - expected) - (1 - value) * moved / (1 - expected)
-        errors[name] = float(np.sqrt(((local - value) ** 2).sum() / (n * (n - 1))))
-    alpha = _alpha_error(counts[paired], values, level)
-    return errors if alpha is None else errors | {"krippendorff_alpha": alpha}
-
-
-def _gwet_drift(shares: Floats, pi: Floats, weights: Floats) -> Floats:
-    size = len(weights)
-    if size == 1:
-        return np.zeros(len(shares))
-    scale = float(weights.sum()) / (size * (size - 1))
-    return np.asarray(2 * scale * ((shares - pi) @ (1 - pi)))
-
-
-def _conger_drift(raters: Ints, items: Ints, labels: Ints, n: int, weights: Floats) -> tuple[Floats, Floats]:
-    """Give Conger's chance agreement and the change of it that each item stands for."""
-    size = len(weights)
-    count = int(raters.max()) + 1
-    marginals = np.bincount(raters * size + labels, minlength=count * size).reshape(count, size).astype(float)
-    if count < 2:
-        return np.array(np.nan), np.zeros(n)
-    per_rater = marginals.sum(axis=1)
-    shares = marginals / per_rater[:, None]
-    pooled = shares.sum(axis=0)
-    pairs = count * (count - 1)
-    chance = (pooled @ weights @ pooled - np.einsum("gk,kl,gl->", shares, weights, shares)) / pairs
-    slope = 2 * (pooled - shares) @ weights / pairs
-    centred = slope - (slope * shares).sum(axis=1, keepdims=True)
-    moved = np.bincount(items, weights=centred[raters, labels] * (n / per_rater[raters]), minlength=n)
-    return np.asarray(chance), moved.astype(float)
-
-
-def _alpha_error(counts: Floats, values: Floats, level: Level) -> float | None:
-    """Linearise alpha numerically: central differences in the cells, then the variance of the items' sums."""
-    layout = Layout(counts.shape[1])
-    sums = total_sums(counts)
-    cells = len(layout.rows)
-    step = 1e-5 * max(1.0, float(sums[cells : 2 * cells].max(initial=0.0)))
-    shifts = np.zeros((cells, layout.width))
-    shifts[np.arange(cells), cells + np.arange(cells)] = step
-    up = krippendorff_values(layout.coincidence(sums + shifts), values, level)
-    down = krippendorff_values(layout.coincidence(sums - shifts), values, level)
-    slope = (up - down) / (2 * step)
-    if not np.isfinite(slope).all() or not np.isfinite(krippendorff_values(layout.coincidence(sums), values, level)):
-        return None
-    unit = 1.0 / (counts.sum(axis=1) - 1)
-    gradient = slope[layout.square]
-    doubled = (gradient + np.diag(np.diag(gradient))) / 2
-    influence = (((counts @ doubled) * counts).sum(axis=1) - counts @ np.diag(doubled)) * unit
-    n = len(counts)
-    return float(np.sqrt(n / (n - 1) * ((influence - influence.mean()) ** 2).sum()))
+# --- labels of items -------------------------------------------------------------------------------------------------
 
 
 def majority_codes(counts: Floats) -> Ints:

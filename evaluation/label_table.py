@@ -22,13 +22,25 @@ from evaluation.intervals import (
     t_interval,
     undefined,
 )
-from evaluation.tables import TableError, label_codes, observed_labels
+from evaluation.tables import TableError, declared_labels, label_codes, observed_labels, with_plain_names
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+FIRST_ROWS: Final = 5
+"""How many rows a message names before it says how many there are."""
 _SHARES: Final = frozenset(
-    {"percent_agreement", "weighted_agreement", "prevalence", "specific_agreement", "percent", "accuracy"}
+    {
+        "percent_agreement",
+        "weighted_agreement",
+        "prevalence",
+        "specific_agreement",
+        "percent",
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+    }
 )
 _CHANCE_FROM_ITEMS: Final = frozenset({"krippendorff_alpha", "fleiss_kappa", "conger_kappa"})
 
@@ -47,11 +59,14 @@ class AgreementOptions:
     weights
         Weights of partial agreement of all other coefficients: identity, linear, quadratic or ordinal.
     categories
-        `declared`: AC1, AC2 and Brennan-Prediger count the declared labels; `observed`: those that occur.
+        K of AC1, AC2 and Brennan-Prediger: `declared` counts the declared labels, `observed` those that occur. The
+        weights are always those of the declared scale.
     intervals
         `bootstrap` over dialogues (items, when the table names no dialogue), or `linearised` by item.
     arms
         `hidden`: judgments made with the classifier's label in sight (arm `shown`) are left out; `all`: they count.
+    allow_single
+        Whether one label alone is a verified label to compare the classifier with (`aggregation.verified_label`).
     replicates, seed, confidence
         Of the bootstrap. The same seed gives the same numbers, bit for bit.
     """
@@ -62,6 +77,7 @@ class AgreementOptions:
     categories: Literal["declared", "observed"] = "declared"
     intervals: Literal["bootstrap", "linearised"] = "bootstrap"
     arms: Literal["hidden", "all"] = "hidden"
+    allow_single: bool = False
     replicates: int = DEFAULT_REPLICATES
     seed: int = 0
     confidence: float = DEFAULT_CONFIDENCE
@@ -76,13 +92,25 @@ class AgreementOptions:
         ):
             if value not in known:
                 raise ValueError(f"{what} is {value!r}, but must be one of: {', '.join(known)}.")
-        if self.replicates < 0 or not 0 < self.confidence < 1:
-            raise ValueError("replicates must not be negative, and confidence must lie between 0 and 1.")
+        if self.replicates < 0 or self.seed < 0 or not 0 < self.confidence < 1:
+            raise ValueError("replicates and seed must not be negative, and confidence must lie between 0 and 1.")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A judgments table in numbers: one entry per label, and the dialogue of each item."""
+    """A judgments table in numbers: one entry per label, and the dialogue of each item.
+
+    Attributes
+    ----------
+    items, raters, codes
+        Shape (L,): item, annotator and category of each label.
+    categories, values
+        The K declared labels, and their places on the scale.
+    counted
+        Shape (K,): the categories that AC and Brennan-Prediger count.
+    clusters
+        Shape (items,): the dialogue of each item, or the item itself.
+    """
 
     items: Ints
     raters: Ints
@@ -91,6 +119,7 @@ class Labels:
     rater_names: list[str]
     categories: tuple[str, ...]
     values: Floats
+    counted: co.Bools
     clusters: Ints
     n_clusters: int
     unit: Literal["dialogue", "item"]
@@ -103,13 +132,34 @@ class Labels:
 
 
 def choose_labels(judgments: pd.DataFrame, declared: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
-    """Give the label set and how it came about: `declared`, `emotions` or `observed`."""
+    """Give the label set and how it came about: `declared`, `emotions` or `observed`.
+
+    Raises
+    ------
+    TableError
+        When the set is declared badly; or when it is not declared and a label is how a missing value is written.
+    """
     if declared is not None:
-        return tuple(declared), "declared"
-    found = observed_labels(judgments["label"]) if "label" in judgments else []
+        return tuple(declared_labels(declared)), "declared"
+    named = with_plain_names(judgments, "judgments")
+    found = observed_labels(named["label"]) if "label" in named else []
     if not found or set(found) & set(EMOTIONS):
         return tuple(EMOTIONS), "emotions"
     return tuple(found), "observed"
+
+
+def doubtful_labels(categories: Sequence[str], said: str) -> list[str]:
+    """Warn of observed labels that are an emotion but for their case, and of labels that differ by case only."""
+    if said != "observed":
+        return []
+    emotions = [f"{label!r} is {label.casefold()!r} but for its case" for label in categories
+                if label.casefold() in EMOTIONS]  # fmt: skip
+    by_fold: dict[str, list[str]] = {}
+    for label in categories:
+        by_fold.setdefault(label.casefold(), []).append(label)
+    same = [f"{' and '.join(map(repr, group))} differ by case only" for group in by_fold.values() if len(group) > 1]
+    end = "labels that are written differently are different labels; no label set was declared"
+    return [f"{fact}: {end}" for fact in (*emotions, *same)]
 
 
 def blind_rows(judgments: pd.DataFrame, arms: Literal["hidden", "all"]) -> tuple[pd.DataFrame, int]:
@@ -127,30 +177,35 @@ def encode(judgments: pd.DataFrame, declared: Sequence[str], options: AgreementO
     Raises
     ------
     TableError
-        When one item lies in two dialogues, or the level is interval and the labels are not numbers.
+        When one item lies in two dialogues, or the level is interval and the labels are not distinct numbers.
     """
     codes = label_codes(judgments["label"], declared)
+    empty = judgments.index[codes < 0]
     kept = np.flatnonzero(codes >= 0)
     rows = judgments.iloc[kept]
     codes = codes[kept]
     categories = tuple(declared)
-    if options.categories == "observed":
-        present, codes = np.unique(codes, return_inverse=True)
-        categories = tuple(declared[k] for k in present) or categories
-        codes = codes.astype(np.int64)
+    counted = np.ones(len(categories), dtype=bool)
+    if options.categories == "observed" and len(codes):
+        counted = np.isin(np.arange(len(categories)), codes)
     items, item_names = pd.factorize(rows["item"])
     raters, rater_names = pd.factorize(rows["annotator"], sort=True)
-    values = co.scale_values(categories)
-    if options.level == "interval" and any(not _is_number(label) for label in categories):
-        raise TableError("The interval level needs labels that are numbers; use nominal or ordinal.", column="label")
-    unit, clusters, n_clusters = _item_clusters(rows, items, len(item_names))
+    if options.level == "interval" and co.distinct_numbers(categories) is None:
+        raise TableError(
+            f"The interval level needs labels that are distinct numbers, got: {', '.join(categories)}; "
+            "use --level nominal or ordinal, or declare the numbers with --labels.",
+            column="label",
+        )
+    unit, clusters, n_clusters = item_clusters(rows, items.astype(np.int64), len(item_names))
     facts = {
         "n_items": len(item_names),
         "n_labels": len(codes),
         "n_annotators": len(rater_names),
         "n_without_label": len(judgments) - len(kept),
+        "rows_without_label": [int(row) + 1 for row in empty[:FIRST_ROWS]],
         "n_dialogues": n_clusters if unit == "dialogue" else None,
-        "labels": list(categories),
+        "labels": [label for label, counts in zip(categories, counted, strict=True) if counts],
+        "declared_labels": list(categories),
         "level": options.level,
         "weights": options.weights,
         "categories": options.categories,
@@ -166,7 +221,8 @@ def encode(judgments: pd.DataFrame, declared: Sequence[str], options: AgreementO
         list(item_names),
         [str(name) for name in rater_names],
         categories,
-        values,
+        co.scale_values(categories),
+        counted,
         clusters,
         n_clusters,
         unit,
@@ -174,29 +230,36 @@ def encode(judgments: pd.DataFrame, declared: Sequence[str], options: AgreementO
     )
 
 
-def _item_clusters(rows: pd.DataFrame, items: Ints, n_items: int) -> tuple[Literal["dialogue", "item"], Ints, int]:
+def item_clusters(rows: pd.DataFrame, items: Ints, n_items: int) -> tuple[Literal["dialogue", "item"], Ints, int]:
+    """Give the unit that is resampled, its number for each of the items (n_items,), and how many units there are.
+
+    Parameters
+    ----------
+    rows, items
+        Rows of a checked `judgments` table, and the item number of each.
+
+    Raises
+    ------
+    TableError
+        When an item lies in two dialogues, or in one dialogue of two data sets.
+    """
     if "dialogue" not in rows:
         return "item", np.arange(n_items), n_items
-    columns = [rows["dialogue"]]
+    columns = {"dialogue": rows["dialogue"]}
     if "dataset" in rows:
-        columns.append(rows["dataset"].astype(object).where(rows["dataset"].notna(), ""))
-    codes, names = cluster_codes(*columns)
+        columns["dataset"] = rows["dataset"].astype(object).where(rows["dataset"].notna(), "")
+    codes, names = cluster_codes(*columns.values())
     clusters = np.zeros(n_items, dtype=np.int64)
     clusters[items] = codes
     torn = clusters[items] != codes
     if torn.any():
-        row = int(rows.index[int(np.argmax(torn))]) + 1
-        raise TableError(
-            f"Row {row}, column dialogue: the item lies in another dialogue elsewhere.", row=row, column="dialogue"
-        )
+        place = int(np.argmax(torn))
+        elsewhere = int(np.flatnonzero((items == items[place]) & ~torn)[0])
+        column = next(name for name, cells in columns.items() if cells.iloc[place] != cells.iloc[elsewhere])
+        row, other = (int(rows.index[at]) + 1 for at in (place, elsewhere))
+        what = {"dialogue": "in another dialogue", "dataset": "in the same dialogue of another data set"}[column]
+        raise TableError(f"Row {row}, column {column}: the item lies {what} in row {other}.", row=row, column=column)
     return "dialogue", clusters, len(names)
-
-
-def _is_number(label: str) -> bool:
-    try:
-        return bool(np.isfinite(float(label)))
-    except ValueError:
-        return False
 
 
 # --- from values to estimates -----------------------------------------------------------------------------------------
@@ -252,18 +315,18 @@ def to_estimate(
 def from_error(
     name: str, value: Any, facts: tuple[int, int, int], se: float | None, options: AgreementOptions
 ) -> Estimate:
-    """Give value +- t(n-1) x the linearised standard error, n the items behind it."""
-    n = facts[1]
+    """Give value +- t(n-1) x the linearised standard error, n the items behind it (`facts` as `missing_reason`)."""
+    n = facts[2] if name == "prevalence" else facts[1]
     if reason := missing_reason(name, float(value), facts):
         return undefined(reason, n=n)
     if n < 2 or se is None:
         return Estimate(float(value), n, se=se, reason="one_item" if n < 2 else "no_se")
-    if se == 0:
+    if se <= co.ZERO:
         return Estimate(float(value), n, se=se, reason="no_variation", method="item linearised")
     interval = clip_interval(t_interval(float(value), se, n - 1, options.confidence), bounds_of(name))
     return Estimate(float(value), n, interval, se, None, f"item linearised, t({n - 1})")
 
 
 def bounds_of(name: str) -> tuple[float, float]:
-    """Give the range of a statistic, to which its interval is cut."""
-    return (0.0, 1.0) if name in _SHARES else (-1.0, 1.0)
+    """Give the range of a statistic (`name`, or `name:label`), to which its interval is cut."""
+    return (0.0, 1.0) if name.partition(":")[0] in _SHARES else (-1.0, 1.0)

@@ -128,8 +128,9 @@ def sample_size(
     ValueError
         When a number is out of its range.
     """
-    if not half_width > 0 or variance < 0 or not -1 <= rho <= 1 or deff <= 0:
+    if not half_width > 0 or not variance >= 0 or not -1 <= rho <= 1 or not deff > 0:
         raise ValueError("A plan needs half_width > 0, variance >= 0, rho in [-1, 1] and deff > 0.")
+    _check_population(population)
     needed = _z(confidence) ** 2 * variance * (1 - rho**2) * deff / half_width**2
     if population is not None:
         needed = needed / (1 + needed / population)
@@ -147,8 +148,9 @@ def expected_half_width(
     confidence: float = DEFAULT_CONFIDENCE,
 ) -> float:
     """Give the half-width that n verified labels reach: `sample_size` the other way round."""
-    if n < 1 or variance < 0 or not -1 <= rho <= 1 or deff <= 0:
+    if n < 1 or not variance >= 0 or not -1 <= rho <= 1 or not deff > 0:
         raise ValueError("A plan needs n >= 1, variance >= 0, rho in [-1, 1] and deff > 0.")
+    _check_population(population)
     share = 1 / n - (1 / population if population is not None else 0.0)
     return _z(confidence) * math.sqrt(variance * (1 - rho**2) * deff * max(0.0, share))
 
@@ -158,7 +160,7 @@ def how_many_more(n_now: int, half_now: float, half_width: float, population: in
 
     With a finite population the half-width shrinks as sqrt(1/n - 1/N). Never negative.
     """
-    if n_now < 1 or half_now < 0 or not half_width > 0:
+    if n_now < 1 or not half_now >= 0 or not half_width > 0:
         raise ValueError("How many more needs n_now >= 1, half_now >= 0 and half_width > 0.")
     if half_now <= half_width:
         return 0
@@ -172,16 +174,24 @@ def how_many_more(n_now: int, half_now: float, half_width: float, population: in
 
 
 def detectable_difference(
-    n: int, variance: float, *, rho: float = 0.0, power: float = 0.8, confidence: float = DEFAULT_CONFIDENCE
+    n: int,
+    variance: float,
+    *,
+    rho: float = 0.0,
+    deff: float = 1.0,
+    population: int | None = None,
+    power: float = 0.8,
+    confidence: float = DEFAULT_CONFIDENCE,
 ) -> float:
-    """Give the smallest true value of a mean that is told from 0 with `power`: (z + z_power) sqrt(S² (1-rho²) / n).
+    """Give the smallest true value of a mean that is told from 0 with `power`.
 
-    For two systems on the same turns S² is the variance of the turn-wise difference; on different turns (n each) the
-    sum of both variances.
+    (z + z_power) sqrt(S² (1-rho²) deff (1/n - 1/N)), 1/N being 0 without a finite population. For two systems on the
+    same turns S² is the variance of the turn-wise difference; on different turns (n each) the sum of both variances.
     """
-    if n < 1 or variance < 0 or not 0 < power < 1:
-        raise ValueError("A detectable difference needs n >= 1, variance >= 0 and power between 0 and 1.")
-    return (_z(confidence) + float(special.ndtri(power))) * math.sqrt(variance * (1 - rho**2) / n)
+    if not 0 < power < 1:
+        raise ValueError(f"A detectable difference needs a power between 0 and 1, got {power}.")
+    half = expected_half_width(n, variance, rho=rho, deff=deff, population=population, confidence=confidence)
+    return half * (1 + float(special.ndtri(power)) / _z(confidence))
 
 
 def macro_f1_half_width(
@@ -207,8 +217,16 @@ def macro_f1_half_width(
     -------
     float
         z x the standard deviation over the replications.
+
+    Raises
+    ------
+    ValueError
+        When the confusion is no square of counts, or n is below 1.
     """
     joint = np.asarray(confusion, dtype=float)
+    square = joint.ndim == 2 and joint.shape[0] == joint.shape[1]
+    if not square or not np.isfinite(joint).all() or (joint < 0).any() or joint.sum() <= 0 or n < 1:
+        raise ValueError("Planning macro-F1 needs n >= 1 and a square of counts that are not negative nor all 0.")
     joint = joint / joint.sum()
     predicted = joint.sum(axis=1)
     truth = np.divide(joint, predicted[:, None], out=np.full_like(joint, 1 / len(joint)), where=predicted[:, None] > 0)
@@ -243,10 +261,11 @@ def macro_f1_sample_size(
     Raises
     ------
     ValueError
-        When the half-width is not above 0.
+        When the half-width is not above 0, and as `macro_f1_half_width`.
     """
     if not half_width > 0:
         raise ValueError("A plan needs half_width > 0.")
+    _check_population(population)
     n = 200
     for _ in range(4):
         reached = macro_f1_half_width(confusion, n, design, seed=seed, confidence=confidence)
@@ -285,6 +304,11 @@ def weighting_effect(inclusion: ArrayLike) -> float:
 def _macro_f1(joint: Floats) -> float:
     support = joint.sum(axis=0) + joint.sum(axis=1)
     return float(np.mean(2 * np.diag(joint)[support > 0] / support[support > 0]))
+
+
+def _check_population(population: int | None) -> None:
+    if population is not None and population < 1:
+        raise ValueError(f"A population holds one turn or more, got {population}; leave it out where it is endless.")
 
 
 def _z(confidence: float) -> float:

@@ -4,26 +4,31 @@ The width of an interval needs the residuals of the verified turns, not the labe
 can be watched at any size. What is estimated is left out on purpose. Who sees widths only can stop when they are small
 enough; who sees values would stop when they please, and that interval covers less than it says.
 
-The widths are those that `evaluation.metrics` and `evaluation.validation` put around their values.
+The widths are those that `evaluation.metrics` and `evaluation.validation` put around their values: the same functions
+under the same options, told of the drawn turns only, whose inclusion probabilities say how many turns there are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evaluation import counts as ct
-from evaluation.counts import Floats, K
-from evaluation.estimation import Design, corrected_replicates, difference_mean, draw_design, replicate_weights
-from evaluation.groups import Codes, GroupData, MetricOptions, split_groups
-from evaluation.intervals import DEFAULT_CONFIDENCE, Estimate, cluster_codes
+from evaluation.counts import K, emotion_codes
+from evaluation.design import Design, draw_design
+from evaluation.groups import GroupData, MetricOptions, Triple, split_groups
+from evaluation.intervals import DEFAULT_CONFIDENCE, Estimate
+from evaluation.measures import alignment_measures, count_measures, f1_statistics, flatness_statistics
 from evaluation.planning import MIN_FOR_STOPPING, confidence_sequence_half_width, how_many_more
-from evaluation.validation import validate
+from evaluation.tables import check_turns
+from evaluation.validation import Role, role_rows, validate_texts
+from evaluation.verified_panel import LabelPair
 
 REPLICATES: Final = 400
 TITLES: Final = {
@@ -113,11 +118,16 @@ def precision(
     ----------
     turns
         A `turns` table of the drawn turns, verified or not, with their inclusion probabilities.
+    options
+        The report's; what they ask of turns that were not drawn (`turn="last"`) is told from all pairs.
     """
     chosen = options or MetricOptions()
-    groups = split_groups(turns, chosen)
+    if chosen.turn == "last":
+        # The last pair of a dialogue is not known from the drawn turns: the widths of all pairs stand in for it.
+        chosen = replace(chosen, turn="pair")
+    groups = [DrawnGroup.of(group) for group in split_groups(turns, chosen)]
     found = [one for group in groups for one in _of_group(group, chosen, replicates, seed)]
-    return found + list(_of_classifier(groups, replicates, seed, chosen.confidence))
+    return found + list(_of_classifier(check_turns(turns), chosen, replicates, seed))
 
 
 def of_agreement(
@@ -145,119 +155,105 @@ def widest(found: Sequence[Precision]) -> list[Precision]:
 # --- per system and data set -----------------------------------------------------------------------------------------
 
 
-def _of_group(group: GroupData, options: MetricOptions, replicates: int, seed: int) -> Iterator[Precision]:
-    where = f"{group.system}, {group.dataset}"
-    chance = group.inclusion if group.inclusion is not None else np.ones(len(group.dialogues))
-    drawn = np.isfinite(chance)
-    reach = round(float((1 / chance[drawn]).sum()))
-    place = {"where": where, "planned": int(drawn.sum()), "population": reach}
-    # the name of the resamples of `evaluation.metrics`: the same seed resamples the same dialogues
-    name = f"{group.dataset}/turns/verified"
+class DrawnGroup(GroupData):
+    """The drawn turns of a group: as a sample they speak for 1 / inclusion probability turns each."""
 
-    def design(rows: Any) -> Design:
-        strata = group.strata[rows] if group.strata is not None and not pd.isna(group.strata[rows]).any() else None
-        return draw_design(group.dialogues[rows], population=reach, inclusion=chance[rows], strata=strata)
+    @classmethod
+    def of(cls, group: GroupData) -> DrawnGroup:
+        """Keep the rows of a group that were drawn; without inclusion probabilities all were."""
+        held = {one.name: getattr(group, one.name) for one in fields(group)}
+        if group.inclusion is None:
+            return cls(**held)
+        drawn = np.isfinite(group.inclusion)
+        rows = {name: part[drawn] for name, part in held.items() if isinstance(part, np.ndarray)}
+        return cls(**{**held, **rows})
 
-    pairs = drawn & (group.user_human >= 0) & (group.response_human >= 0)
-    for measure, surprise in (("exact", None), ("coarse", options.surprise)):
-        match = ct.match_masks(surprise)[0]
-        y = match[group.user_human[pairs], group.response_human[pairs]].astype(float)
-        f = _indicator(match, group.user[pairs], group.response[pairs])
-        common: dict[str, Any] = {"design": design(pairs), "confidence": options.confidence}
-        alone = difference_mean(y, None, None, weight=0.0, **common)
-        corrected = alone if f is None else difference_mean(y, f, f, **common)
+    @property
+    def chance(self) -> NDArray[np.float64]:
+        """Shape (n,), the inclusion probabilities."""
+        return np.ones(len(self.dialogues)) if self.inclusion is None else self.inclusion
+
+    def design(self, verified: NDArray[np.bool_], population: NDArray[np.bool_]) -> tuple[Design, NDArray[np.bool_]]:
+        """Describe the verified rows as a sample of what the drawn rows of the population speak for."""
+        rows = verified & population
+        strata = None if self.strata is None or pd.isna(self.strata[population]).any() else self.strata
+        design = draw_design(
+            self.dialogues[rows],
+            population=round(float((1 / self.chance[population]).sum())),
+            inclusion=self.chance[rows],
+            strata=None if strata is None else strata[rows],
+            drawn_inclusion=self.chance[population],
+            drawn_strata=None if strata is None else strata[population],
+        )
+        return design, rows
+
+
+def _of_group(group: DrawnGroup, options: MetricOptions, replicates: int, seed: int) -> Iterator[Precision]:
+    reach = round(float((1 / group.chance).sum()))
+    place = {"where": f"{group.system}, {group.dataset}", "planned": len(group.dialogues), "population": reach}
+    found = _measured(group, replace(options, target="corpus"), replicates, seed)
+    wider = _measured(group, options, replicates, seed) if options.target == "superpopulation" else found
+    for measure, triple in found.items():
+        alone, corrected = wider[measure].verified, triple.corrected
+        if wider is not found:
+            corrected = _for_further_dialogues(corrected, alone, reach)
         yield _precision(measure, alone, corrected, options.confidence, place)
-    said = drawn & (group.response_human >= 0)
-    human = (group.response_human[said],) * 2
-    machine = (group.response[said],) * 2
-    yield _of_counts("flatness", _flatness, design(said), human, machine, options, place, replicates, seed, name)
-    if not group.is_reference:
-        both = said & (group.reference_human >= 0)
-        human = group.reference_human[both], group.response_human[both]
-        machine = group.reference[both], group.response[both]
-        yield _of_counts("macro_f1", ct.macro_f1, design(both), human, machine, options, place, replicates, seed, name)
 
 
-def _indicator(match: Any, user: Codes, response: Codes) -> Floats | None:
-    """Give what the classifier says of the same pairs; `None` where it says nothing of some."""
-    if (user < 0).any() or (response < 0).any():
-        return None
-    return np.asarray(match[user, response], dtype=float)
+def _measured(group: DrawnGroup, options: MetricOptions, replicates: int, seed: int) -> dict[str, Triple]:
+    """Give the headline measures of the drawn turns by key of `TITLES`; what they say of the classifier is unused."""
+    # The names of the resamples of `evaluation.metrics`: the same seed resamples the same dialogues.
+    rest: Any = (options, replicates, seed, f"{group.dataset}/turns")
+    cube = ct.count_cube(group.dialogues, group.user, group.response, size=group.size)
+    aligned = alignment_measures(group, cube, *rest)
+    found = {"exact": aligned["exact"], "coarse": aligned["coarse"]}
+    flat = options.headline_flatness
+    responses = LabelPair(group.response, group.response, group.response_human, group.response_human)
+    found["flatness"] = count_measures(group, responses, {flat: flatness_statistics()[flat]}, *rest)[flat]
+    if group.is_reference and options.f1_truth == "reference":
+        return found
+    by_user = options.f1_truth == "user"
+    truth = (group.user, group.user_human) if by_user else (group.reference, group.reference_human)
+    scores = LabelPair(truth[0], group.response, truth[1], group.response_human)
+    macro = {"macro_f1": f1_statistics(options)["macro_f1"]}
+    return found | count_measures(group, scores, macro, *rest)
 
 
-def _flatness(matrix: Floats) -> Floats:
-    return ct.flatness(matrix.sum(axis=-2))
+def _for_further_dialogues(corpus: Estimate, human: Estimate, reach: int) -> Estimate:
+    """Widen a corrected estimate of the corpus to further dialogues: SE² + n/N SE²(human labels alone).
 
-
-def _of_counts(
-    measure: str,
-    statistic: Any,
-    design: Design,
-    human: tuple[Codes, Codes],
-    machine: tuple[Codes, Codes],
-    options: MetricOptions,
-    place: dict[str, Any],
-    replicates: int,
-    seed: int,
-    name: str,
-) -> Precision:
-    if design.n == 0 or design.clusters < 2:
-        return Precision(measure, n=design.n, reason="no_data" if design.n == 0 else "one_dialogue", **place)
-    known = all((codes >= 0).all() for codes in machine)
-    matrices = [ct.whole_units(_cells(*codes, design)) for codes in ([human, machine] if known else [human])]
-    blocks = list(replicate_weights(design, replicates, seed, name))
-    values = [float(statistic(matrix.sum(axis=0).reshape(K, K))) for matrix in matrices]
-    draws = [statistic(np.concatenate([block @ matrix for block in blocks]).reshape(-1, K, K)) for matrix in matrices]
-    common: dict[str, Any] = {"design": design, "confidence": options.confidence, "bounds": None}
-    alone = corrected_replicates(values[0], draws[0], None, None, None, **common)
-    corrected = alone
-    if known:
-        corrected = corrected_replicates(values[0], draws[0], values[1], draws[1], values[1], **common)
-    return _precision(measure, alone, corrected, options.confidence, place)
-
-
-def _cells(rows: Codes, columns: Codes, design: Design) -> Floats:
-    weighted = np.zeros((design.n, K * K))
-    weighted[np.arange(design.n), rows.astype(np.int64) * K + columns] = design.weights
-    return weighted
+    The report knows the classifier's labels of all dialogues and adds their spread; that of the verified stands in.
+    """
+    if corpus.interval is None or not corpus.se or not human.se:
+        return human
+    se = math.hypot(corpus.se, human.se * math.sqrt(corpus.n / max(corpus.n, reach)))
+    centre, half = sum(corpus.interval) / 2, (corpus.interval[1] - corpus.interval[0]) / 2 * se / corpus.se
+    return replace(corpus, se=se, interval=(centre - half, centre + half))
 
 
 # --- the classifier itself -------------------------------------------------------------------------------------------
 
+ROLES: Final[tuple[tuple[Role, str], ...]] = (("user", "user utterances"), ("response", "responses"))
 
-def _of_classifier(groups: Sequence[GroupData], replicates: int, seed: int, confidence: float) -> Iterator[Precision]:
+
+def _of_classifier(turns: pd.DataFrame, options: MetricOptions, replicates: int, seed: int) -> Iterator[Precision]:
     """Accuracy and macro-F1 of the classifier on user utterances and on responses, post-stratified by its label."""
-    first = {group.dataset: group for group in reversed(groups)}
-    for role, parts in (("user", list(first.values())), ("response", list(groups))):
-        human = np.concatenate([getattr(part, f"{role}_human") for part in parts])
-        machine = np.concatenate([getattr(part, role) for part in parts])
-        chance = np.concatenate(
-            [part.inclusion if part.inclusion is not None else np.ones(len(part.dialogues)) for part in parts]
-        )
-        dialogues, _ = cluster_codes(
-            np.repeat([part.dataset for part in parts], [len(part.dialogues) for part in parts]),
-            np.concatenate([part.dialogues for part in parts]),
-        )
-        known = np.isfinite(chance) & (machine >= 0)
-        if not known.any():
+    for role, where in ROLES:
+        rows = role_rows(turns, role)
+        if "inclusion_probability" in rows and rows["inclusion_probability"].notna().any():
+            rows = rows[rows["inclusion_probability"].notna()]
+        rows = rows[rows[f"{role}_label"].notna()]
+        if not len(rows):
             continue
-        weights = np.where(known, 1 / np.where(known, chance, 1.0), 0.0)
-        reach = np.round(np.bincount(machine[known], weights=weights[known], minlength=K)).astype(np.int64)
-        found = validate(
-            np.where(known, human, -1),
-            np.where(known, machine, -1),
-            np.repeat(np.arange(K), reach),
-            dialogues=dialogues,
-            weights=weights,
-            replicates=replicates,
-            seed=seed,
-            name=f"precision/{role}",
-            confidence=confidence,
-        )
-        where = "user utterances" if role == "user" else "responses"
-        place = {"where": where, "planned": int(known.sum()), "population": int(reach.sum())}
+        chance = rows.get("inclusion_probability", pd.Series(1.0, index=rows.index)).fillna(1.0).to_numpy(dtype=float)
+        machine = emotion_codes(rows[f"{role}_label"].astype(object))
+        reach = np.round(np.bincount(machine, weights=1 / chance, minlength=K)).astype(np.int64)
+        name = f"validation/{role}/all/all"
+        sizes: dict[str, Any] = {"replicates": replicates, "seed": seed, "name": name}
+        found = validate_texts(rows, role, options, population=[int(size) for size in reach], **sizes)
+        place = {"where": where, "planned": len(rows), "population": int(reach.sum())}
         for measure, key in (("accuracy", "accuracy"), ("classifier_macro_f1", "macro_f1")):
-            yield _precision(measure, found.estimates[key], found.estimates[key], confidence, place)
+            yield _precision(measure, found.estimates[key], found.estimates[key], options.confidence, place)
 
 
 def _precision(

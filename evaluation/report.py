@@ -22,8 +22,11 @@ from evaluation.groups import REFERENCE_SYSTEM, GroupData, MetricOptions, split_
 from evaluation.intervals import FEW_CLUSTERS, Estimate
 from evaluation.metrics import GroupMetrics, group_metrics
 from evaluation.patterns import CellDifference, compare_cells, corrected_shares
+from evaluation.pooling import Pooling, pooling
+from evaluation.rating_means import rating_means
 from evaluation.report_bundle import ReportSettings, ReportTables, compare, read_bundle, write_tables
-from evaluation.report_metrics import DATASET, alignment, any_verified, diversity, flatness, headline, named
+from evaluation.report_groups import DATASET, any_verified, named
+from evaluation.report_metrics import alignment, diversity, flatness, headline
 from evaluation.report_model import (
     Cell,
     Column,
@@ -38,6 +41,7 @@ from evaluation.report_model import (
 from evaluation.report_patterns import confusion, patterns
 from evaluation.report_ratings import quality
 from evaluation.report_reliability import reliability
+from evaluation.report_response import response_table
 from evaluation.report_systems import comparisons, discussion
 from evaluation.tables import check_judgments, check_ratings, check_turns
 
@@ -78,6 +82,7 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
     sizes["permutations"] = settings.permutations
     found, cells, shares = _comparisons(data, options, sizes)
     status = _status(groups)
+    pooled = pooling(judgments, settings.arms, settings.pooling_margin, confidence=options.confidence)
     # Computed under keys, so that no title moves a number; from here on people read.
     names = settings.names
     keys = [(group.dataset, group.system) for group in groups]
@@ -86,7 +91,7 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
     cells = {shown[key]: found for key, found in cells.items()}
     shares = {shown[key]: found for key, found in shares.items()}
     sections = (
-        _provenance(groups, keys, tables, settings, status, judgments, ratings),
+        _provenance(groups, keys, tables, settings, status, turns, judgments, ratings, pooled),
         headline(groups, options, other, SECOND_GROUPING),
         alignment(groups, options),
         flatness(groups, options),
@@ -98,12 +103,15 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
             judgments,
             options,
             names,
-            arms=settings.arms,
+            pooling=pooled,
+            verified_arms=settings.verified_arms,
             replicates=settings.replicates,
             seed=settings.seed,
         ),
         quality(
             ratings,
+            rating_means(ratings, turns, options, scale=settings.scale),
+            names,
             randomised=settings.randomised,
             scale=settings.scale,
             replicates=settings.replicates,
@@ -111,7 +119,7 @@ def build_report(tables: ReportTables, settings: ReportSettings) -> Report:
             confidence=options.confidence,
             sensitivity=settings.sensitivity,
         ),
-        comparisons(found, any_verified(groups), names),
+        comparisons(found, any_verified(groups), options, names),
         discussion(groups, options),
     )
     chosen = {key: value for key, value in settings.to_json().items() if key != "provenance"}
@@ -228,8 +236,10 @@ def _provenance(
     tables: ReportTables,
     settings: ReportSettings,
     status: Status,
+    turns: pd.DataFrame,
     judgments: pd.DataFrame,
     ratings: pd.DataFrame,
+    pooled: Pooling,
 ) -> Section:
     rows: list[dict[str, Cell]] = [
         {
@@ -265,15 +275,19 @@ def _provenance(
         "A turn is left out when its user utterance or its response has no label. The keys name data set and system in "
         "the tables this report was computed from.",
     )
+    # Only where somebody asked for both arms and there are two is there a decision to write down.
+    decided = {"pooling": pooled.to_json()} if pooled.asked and pooled.effect is not None else {}
     design = Table(
         "provenance",
         "Provenance and settings",
         (Column("field", "Field"), Column("value", "Value")),
-        tuple(_flat({"settings": _shown_settings(settings), **settings.provenance})),
+        tuple(_flat({"settings": _shown_settings(settings), **decided, **settings.provenance})),
     )
     found = [data]
     if len(tables.responses):
         found.append(_responses_table(settings.names.of(tables.responses)))
+    if (answered := response_table(turns, judgments, keys, settings.names)) is not None:
+        found.append(answered)
     people: list[dict[str, Cell]] = [
         {"what": "judgments", "n": len(judgments), "people": _people(judgments)},
         {"what": "ratings", "n": len(ratings), "people": _people(ratings)},

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -17,15 +18,18 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from evaluation.anchoring import DEFAULT_MARGIN
+from evaluation.files import read_table
 from evaluation.groups import MetricOptions
 from evaluation.intervals import DEFAULT_REPLICATES
 from evaluation.permutation import PERMUTATIONS
 from evaluation.report_model import Names, Report
-from evaluation.tables import TableError, read_table
+from evaluation.tables import TableError
 
 TABLES: Final = ("turns", "judgments", "ratings", "cases", "responses")
 FOLDERS: Final = ("tables", "data")
 """Where a bundle keeps its input tables: the first that exists."""
+ARMS: Final = ("independent", "all")
 _FORMULA_START: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r")
 
 
@@ -61,7 +65,10 @@ class ReportSettings:
     options
         The places where the paper leaves a choice.
     arms
-        `independent`: labels given with the classifier's label in sight are left out of agreement; `all`: they count.
+        `independent`: labels given with the classifier's label in sight are left out; `all`: they are asked for, and
+        count where the effect of the shown label lies inside +- `pooling_margin` (`evaluation.pooling`).
+    verified_arms
+        The arms whose labels made the verified labels of `turns`: `hidden`, `all`, or empty where that is not known.
     randomised
         Whether responses were assigned to turns at random: only then is a difference in ratings called an effect.
     scale
@@ -80,6 +87,8 @@ class ReportSettings:
     permutations: int = PERMUTATIONS
     options: MetricOptions = field(default_factory=MetricOptions)
     arms: str = "independent"
+    pooling_margin: float = DEFAULT_MARGIN
+    verified_arms: str = ""
     randomised: bool = False
     scale: tuple[int, int] = (1, 5)
     sensitivity: bool = True
@@ -95,24 +104,62 @@ class ReportSettings:
         ValueError
             Naming what is unknown or cannot be.
         """
+        if not isinstance(given, Mapping):
+            raise ValueError(f"The report settings are one object of names and values, got {given!r}.")
         known = {one.name for one in fields(cls)}
         if unknown := sorted(set(given) - known):
             raise ValueError(f"Unknown report settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}.")
         chosen = dict(given)
-        options = dict(chosen.get("options") or {})
+        _check_kinds(chosen)
+        options = dict(chosen.get("options", {}))
         if wrong := sorted(set(options) - {one.name for one in fields(MetricOptions)}):
             names = ", ".join(one.name for one in fields(MetricOptions))
             raise ValueError(f"Unknown metric options: {', '.join(wrong)}; known: {names}.")
         chosen["options"] = MetricOptions(**options)
-        chosen["names"] = Names.from_json(chosen.get("names") or {})
+        chosen["names"] = Names.from_json(chosen.get("names", {}))
         if "scale" in chosen:
-            chosen["scale"] = (int(chosen["scale"][0]), int(chosen["scale"][1]))
+            chosen["scale"] = _scale(chosen["scale"])
         return cls(**chosen)
 
     def to_json(self) -> dict[str, Any]:
         """Give the settings as plain data."""
         plain = {"options": self.options.to_json(), "scale": list(self.scale), "names": self.names.to_json()}
         return {**asdict(self), **plain}
+
+
+def _check_kinds(given: Mapping[str, Any]) -> None:
+    """Say which setting is of another kind than it must be."""
+    kinds: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "title": ("a text", lambda value: isinstance(value, str)),
+        **dict.fromkeys(("seed", "replicates", "permutations"), ("a whole number, 0 or more", _is_count)),
+        **dict.fromkeys(("options", "provenance", "names"), ("an object", lambda value: isinstance(value, Mapping))),
+        **dict.fromkeys(("randomised", "sensitivity"), ("true or false", lambda value: isinstance(value, bool))),
+        "arms": (" or ".join(ARMS), lambda value: value in ARMS),
+        "verified_arms": ("a text", lambda value: isinstance(value, str)),
+        "pooling_margin": ("a number", _is_number),
+    }
+    for name, (what, holds) in kinds.items():
+        if name in given and not holds(given[name]):
+            raise ValueError(f"The report setting {name} must be {what}, got {given[name]!r}.")
+    confidence = given.get("options", {}).get("confidence", 0.95)
+    if not _is_number(confidence):
+        raise ValueError(f"The metric option confidence must be a number, got {confidence!r}.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _scale(given: Any) -> tuple[int, int]:
+    """Read lowest and highest rating."""
+    whole = isinstance(given, list | tuple) and len(given) == 2 and all(map(_is_number, given))
+    if not whole or any(int(end) != end for end in given) or given[0] >= given[1]:
+        raise ValueError(f"The report setting scale must be two whole numbers, lowest and highest, got {given!r}.")
+    return int(given[0]), int(given[1])
 
 
 # --- bundles ---------------------------------------------------------------------------------------------------------
@@ -202,8 +249,29 @@ def _read_folder(folder: Path) -> tuple[ReportTables, ReportSettings, str | None
     if place is None:
         raise TableError(f"The bundle holds no {FOLDERS[0]}/turns.csv.")
     tables = {name: _read_optional(place / f"{name}.csv") for name in TABLES}
-    stored = folder / "report.json"
-    return ReportTables(**tables), settings, stored.read_text(encoding="utf-8") if stored.is_file() else None
+    return ReportTables(**tables), settings, _read_stored(folder / "report.json")
+
+
+def _read_stored(file: Path) -> str | None:
+    """Read the stored report, if there is one. JSON that is no report is refused; other text is a difference."""
+    if not file.is_file():
+        return None
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TableError(f"report.json of the bundle is not UTF-8 text: {error}.") from error
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    try:
+        _numbers(plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TableError(
+            "report.json of the bundle is no report (an object with settings and sections): "
+            "take the file away to compute the numbers, or put the stored report in its place."
+        ) from error
+    return text
 
 
 def _read_optional(file: Path) -> pd.DataFrame:

@@ -3,68 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
-from typing import Any, Final
 
-import numpy as np
-
-from evaluation import counts as ct
 from evaluation.emotions import EMOTIONS
-from evaluation.groups import GroupData, MetricOptions
+from evaluation.groups import MetricOptions
 from evaluation.intervals import Estimate
 from evaluation.metrics import GroupMetrics
+from evaluation.report_groups import (
+    DATASET,
+    PLACE,
+    SYSTEM,
+    any_verified,
+    basis,
+    datasets_of,
+    groups_of,
+    named,
+    three_cells,
+    three_columns,
+    whiskers,
+)
 from evaluation.report_model import Cell, Column, FigureSpec, Section, Table, warnings_of
-
-PLACE: Final[dict[str, int]] = {emotion: code for code, emotion in enumerate(EMOTIONS)}
-DATASET: Final = Column("dataset", "Data set")
-SYSTEM: Final = Column("system", "System")
-HUMAN: Final = "human reference"
-THREE: Final = (("raw", "classifier"), ("verified", "human labels only"), ("corrected", "corrected"))
-
-
-def named(metrics: GroupMetrics | GroupData) -> str:
-    """Name a system in tables; the reference responses are the human baseline."""
-    return HUMAN if metrics.is_reference else metrics.system
-
-
-def slug(*parts: str) -> str:
-    """Make an identifier of names: lower case letters, digits and hyphens."""
-    return "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") or "data" for part in parts)
-
-
-def datasets_of(groups: Sequence[GroupMetrics]) -> list[str]:
-    """Give the data sets in order of first appearance."""
-    return list(dict.fromkeys(group.dataset for group in groups))
-
-
-def groups_of(groups: Sequence[GroupMetrics], dataset: str, *, reference: bool = True) -> list[GroupMetrics]:
-    """Give the groups of one data set, with or without the human reference."""
-    return [g for g in groups if g.dataset == dataset and (reference or not g.is_reference)]
-
-
-def _three(key: str, title: str, kind: Any, direction: str = "") -> list[Column]:
-    return [Column(f"{key}_{how}", f"{title}, {words}", kind, direction=direction) for how, words in THREE]
-
-
-def _cells(group: GroupMetrics, measure: str, key: str) -> dict[str, Cell]:
-    triple = group.measures[measure]
-    return {f"{key}_{how}": getattr(triple, how) for how, _ in THREE}
-
-
-def number_or_none(value: float) -> float | None:
-    """Give a number, or `None` for NaN."""
-    return float(value) if np.isfinite(value) else None
-
-
-def any_verified(groups: Sequence[GroupMetrics]) -> bool:
-    """Say whether any group has a verified pair."""
-    return any(group.verified_pairs for group in groups)
-
-
-def _best(group: GroupMetrics, measure: str) -> Estimate:
-    return group.measures[measure].best
-
 
 # --- 1. headline -----------------------------------------------------------------------------------------------------
 
@@ -86,9 +44,14 @@ def headline(
         for group in groups_of(groups, dataset):
             if measure == "macro_f1" and group.is_reference and options.f1_truth == "reference":
                 continue
-            cells = _cells(group, measure, "value")
+            cells = three_cells(group, measure, "value")
             rows.append({"dataset": dataset, "measure": title, "system": named(group), **cells})
-    columns = (DATASET, Column("measure", "Measure"), SYSTEM, *_three("value", "Value", "number", "higher is more"))
+    columns = (
+        DATASET,
+        Column("measure", "Measure"),
+        SYSTEM,
+        *three_columns("value", "Value", "number", "higher is more"),
+    )
     main = Table(
         "headline",
         "Headline measures by data set and system",
@@ -177,8 +140,8 @@ def alignment(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
                 "turns": group.scored_turns,
                 "dialogues": group.dialogues,
                 "verified": group.verified_pairs,
-                **_cells(group, "exact", "exact"),
-                **_cells(group, "coarse", "coarse"),
+                **three_cells(group, "exact", "exact"),
+                **three_cells(group, "coarse", "coarse"),
             }
             for how in ("raw", "corrected"):
                 bounds = span[how]
@@ -191,8 +154,8 @@ def alignment(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
         Column("turns", "Scored turns", "count"),
         Column("dialogues", "Dialogues", "count"),
         Column("verified", "Verified turns", "count"),
-        *_three("exact", "Exact %", "percent", "higher is more aligned"),
-        *_three("coarse", "Coarse %", "percent", "higher is more aligned"),
+        *three_columns("exact", "Exact %", "percent", "higher is more aligned"),
+        *three_columns("coarse", "Coarse %", "percent", "higher is more aligned"),
         Column("coarse_low_raw", "Coarse, lowest over places of surprise, classifier %", "percent"),
         Column("coarse_high_raw", "Coarse, highest, classifier %", "percent"),
         Column("coarse_low_corrected", "Coarse, lowest, corrected %", "percent"),
@@ -203,17 +166,20 @@ def alignment(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
     for group in groups:
         for key in _surprise_keys():
             name = key.removeprefix("coarse_surprise_").replace("as_", "").replace("_", " ")
-            places.append({"dataset": group.dataset, "system": named(group), "place": name, **_cells(group, key, "c")})
+            places.append(
+                {"dataset": group.dataset, "system": named(group), "place": name, **three_cells(group, key, "c")}
+            )
     sensitivity = Table(
         "alignment-surprise",
         "Coarse alignment by the place of surprise",
-        (DATASET, SYSTEM, Column("place", "Surprise counts as"), *_three("c", "Coarse %", "percent")),
+        (DATASET, SYSTEM, Column("place", "Surprise counts as"), *three_columns("c", "Coarse %", "percent")),
         tuple(places),
         "The sources disagree about surprise; a conclusion should hold wherever it is put.",
     )
-    figures = [_alignment_figure(groups, "raw", "by the classifier's labels", "alignment-classifier")]
+    figures = [_alignment_figure(groups, options, "raw", "by the classifier's labels", "alignment-classifier")]
     if any_verified(groups):
-        figures.insert(0, _alignment_figure(groups, "best", "corrected by human labels", "alignment-corrected"))
+        words = "corrected by human labels"
+        figures.insert(0, _alignment_figure(groups, options, "best", words, "alignment-corrected"))
     caption = (
         "The share of turns in which the response carries the user's emotion: the same of the seven (exact), or one of "
         "the same valence (coarse). 0 % is never, 100 % always; higher is more aligned. More is not better by itself: "
@@ -235,7 +201,9 @@ def _alignment_note(options: MetricOptions) -> str:
     return f"A turn is a {turn}; {pooling}; surprise counts as {options.surprise} in the coarse match."
 
 
-def _alignment_figure(groups: Sequence[GroupMetrics], how: str, words: str, identifier: str) -> FigureSpec:
+def _alignment_figure(
+    groups: Sequence[GroupMetrics], options: MetricOptions, how: str, words: str, identifier: str
+) -> FigureSpec:
     panels = []
     for dataset in datasets_of(groups):
         systems = groups_of(groups, dataset, reference=False)
@@ -268,7 +236,7 @@ def _alignment_figure(groups: Sequence[GroupMetrics], how: str, words: str, iden
         f"Alignment, {words}",
         f"Bars of exact and coarse alignment by system, {words}: {spoken}.",
         data,
-        "Whiskers are 95 % intervals. Dashed lines: the human reference responses.",
+        f"{whiskers(options)} Dashed lines: the human reference responses.{basis(groups, 'exact', how)}",
         "Figure 1",
     )
 
@@ -296,8 +264,8 @@ def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
             {
                 "dataset": group.dataset,
                 "system": named(group),
-                **_cells(group, entropy, "entropy"),
-                **_cells(group, options.headline_flatness, "flatness"),
+                **three_cells(group, entropy, "entropy"),
+                **three_cells(group, options.headline_flatness, "flatness"),
                 "classes": int(group.details["observed_classes"] or 0),
                 "observed": group.measures["flatness_observed"].raw,
                 "miller_madow": group.measures["miller_madow_bits"].raw,
@@ -314,8 +282,8 @@ def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
         (
             DATASET,
             SYSTEM,
-            *_three("entropy", f"Entropy H, {unit}", "number", "higher is more varied"),
-            *_three("flatness", "Normalised, 0 to 1", "number", "higher is more varied"),
+            *three_columns("entropy", f"Entropy H, {unit}", "number", "higher is more varied"),
+            *three_columns("flatness", "Normalised, 0 to 1", "number", "higher is more varied"),
             Column("classes", "Labels observed", "count"),
             Column("observed", "Normalised by the labels observed", "number"),
             Column("miller_madow", "H in bits, Miller-Madow", "number"),
@@ -350,7 +318,7 @@ def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
         f"Emotions of the responses, {labels}",
         f"Stacked bars of the shares of the seven emotions by system, {labels}; numbers are in the table.",
         {"panels": panels},
-        "Shares under 7 % are drawn without a number.",
+        f"Shares under 7 % are drawn without a number.{basis(groups, 'share_response:joy', how)}",
         "Table 2",
     )
     ranges = _flatness_figure(groups, options, how, labels)
@@ -385,7 +353,7 @@ def _flatness_figure(groups: Sequence[GroupMetrics], options: MetricOptions, how
         f"Expressive range, {labels}",
         f"Bars of the normalised entropy of response emotions by system, {labels}; 0 is one emotion only.",
         {"panels": panels, "y_title": "H / log2 7", "limits": [0.0, 1.0]},
-        "Whiskers are 95 % intervals.",
+        f"{whiskers(options)}{basis(groups, options.headline_flatness, how)}",
         "Table 2",
     )
 
@@ -411,15 +379,15 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
                     "predicted": int(matrix[:, code].sum()),
                     "precision": group.measures[f"precision:{emotion}"].raw,
                     "recall": group.measures[f"recall:{emotion}"].raw,
-                    **_cells(group, f"f1:{emotion}", "f1"),
+                    **three_cells(group, f"f1:{emotion}", "f1"),
                 }
             )
         totals.append(
             {
                 "dataset": group.dataset,
                 "system": named(group),
-                "classes": f"{int(np.isfinite(ct.f1(matrix)).sum())} of {len(EMOTIONS)}",
-                **_cells(group, "macro_f1", "macro"),
+                "classes": f"{group.macro_classes('raw', options.macro_f1)} of {len(EMOTIONS)}",
+                **three_cells(group, "macro_f1", "macro"),
                 "true_only": group.measures["macro_f1_true_only"].raw,
                 "all7": group.measures["macro_f1_all7_zero"].raw,
                 "weighted": group.measures["weighted_f1"].raw,
@@ -438,7 +406,7 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
             Column("predicted", "In the response", "count"),
             Column("precision", "Precision, classifier", "number"),
             Column("recall", "Recall, classifier", "number"),
-            *_three("f1", "F1", "number", "higher is closer"),
+            *three_columns("f1", "F1", "number", "higher is closer"),
         ),
         tuple(rows),
         f"The emotion of the {truth} counts as truth, that of the system's response to the same turn as prediction.",
@@ -451,7 +419,7 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
             DATASET,
             SYSTEM,
             Column("classes", "Emotions averaged"),
-            *_three("macro", "Macro-F1", "number", "higher is closer"),
+            *three_columns("macro", "Macro-F1", "number", "higher is closer"),
             Column("true_only", "Macro-F1 over emotions of the reference only, classifier", "number"),
             Column("all7", "Macro-F1 over all seven, undefined as 0, classifier", "number"),
             Column("weighted", "F1 weighted by support, classifier", "number"),
@@ -480,7 +448,7 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
         f"Per-emotion F1, {labels}",
         f"Bars of F1 by emotion and system, {labels}; numbers are in the table.",
         {"panels": panels, "y_title": "F1", "limits": [0.0, 1.0]},
-        "Where no bar stands the F1 is undefined: neither side has the emotion.",
+        f"Where no bar stands the F1 is undefined: neither side has the emotion.{basis(scored, 'macro_f1', how)}",
         "Figure 2",
     )
     thin = [

@@ -21,6 +21,8 @@ Status = Literal["unverified", "partly verified", "verified"]
 FigureKind = Literal["bars", "stacked", "heatmap", "scatter", "forest", "reliability"]
 ColumnKind = Literal["text", "count", "number", "percent", "p"]
 FORMAT: Final = "attune-report/1"
+HUMAN: Final = "human reference"
+"""What the reference responses are called in tables: the human baseline."""
 
 Cell = str | int | float | bool | None | Estimate
 
@@ -40,8 +42,14 @@ REASONS: Final[Mapping[str, str]] = {
     "no_context": "the ratings name no turn",
     "one_response_per_context": "no turn has rated responses of two systems",
     "no_baseline": "there is no human reference to compare with",
-    "not_a_mean": "the corrected difference is computed for alignment only",
     "no_replicates": "no resamples were asked for",
+    "separate_draws": "the systems' turns were drawn apart",
+    "few_annotators": "there are fewer than 8 annotators to resample",
+    "no_dialogue": "the judgments name no dialogue",
+    "not_two_annotators": "it is for two annotators",
+    "no_se": "its standard error is not derived",
+    "biased_upward": "in a sample it lies above the truth",
+    "few_texts": "there are too few texts",
 }
 
 

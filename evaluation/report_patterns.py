@@ -8,12 +8,13 @@ from typing import Any, Final
 import pandas as pd
 
 from evaluation import counts as ct
+from evaluation.counts import Floats
 from evaluation.emotions import EMOTIONS
 from evaluation.groups import MetricOptions
 from evaluation.intervals import Estimate, undefined
 from evaluation.metrics import GroupMetrics
 from evaluation.patterns import CellDifference
-from evaluation.report_metrics import DATASET, PLACE, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
+from evaluation.report_groups import DATASET, PLACE, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
 from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 
 PAPER_PATTERNS: Final = (
@@ -62,7 +63,7 @@ def confusion(groups: Sequence[GroupMetrics], options: MetricOptions, names: Nam
                     "title": named(group),
                     "rows": list(EMOTIONS),
                     "columns": list(EMOTIONS),
-                    "values": ct.normalised(group.confusions[name], _shown_by(options)),
+                    "values": ct.normalised(_weighed(group, name), _shown_by(options)),
                     "counts": group.confusions[name],
                 }
                 for group in members
@@ -75,7 +76,7 @@ def confusion(groups: Sequence[GroupMetrics], options: MetricOptions, names: Nam
                     f"Heat maps of {rows} emotion (rows) against {columns} emotion (columns), one for each of "
                     f"{', '.join(named(group) for group in members)}; numbers are in the table.",
                     {"panels": panels, "row_title": f"{rows} emotion (n)", "column_title": f"{columns} emotion"},
-                    f"Cells are percent of {_basis(options)}; the outlined diagonal is alignment. "
+                    f"Cells are percent of {_basis(options)}{_weighing(name)}; the outlined diagonal is alignment. "
                     "A hatched row has no turn.",
                     paper,
                 )
@@ -103,7 +104,7 @@ def _matrix_table(
     body: list[dict[str, Cell]] = []
     for group in members:
         matrix = group.confusions[name]
-        shares = ct.normalised(matrix)
+        shares = ct.normalised(_weighed(group, name))
         for code, emotion in enumerate(EMOTIONS):
             body.append(
                 {
@@ -121,7 +122,18 @@ def _matrix_table(
         *(Column(e, e, "count") for e in EMOTIONS),
         *(Column(f"{e}_share", f"{e} % of row", "percent") for e in EMOTIONS),
     )
-    return Table(f"confusion-{identifier}", title, columns, tuple(body), "", paper)
+    note = f"Counts of turns as drawn; percent of the row{_weighing(name)}." if _weighing(name) else ""
+    return Table(f"confusion-{identifier}", title, columns, tuple(body), note, paper)
+
+
+def _weighed(group: GroupMetrics, name: str) -> Floats:
+    """Give the matrix that shares are taken from: human labels count the inverse of their inclusion probability."""
+    weighted = group.weighted.get(name)
+    return group.confusions[name] if weighted is None else weighted
+
+
+def _weighing(name: str) -> str:
+    return ", each turn counting the inverse of its inclusion probability" if name.endswith("_verified") else ""
 
 
 # --- 6. misalignment patterns ----------------------------------------------------------------------------------------

@@ -10,17 +10,20 @@ import pandas as pd
 from evaluation.agreement import agreement
 from evaluation.intervals import Estimate
 from evaluation.label_table import AgreementOptions
-from evaluation.ratings import FLAGS, Association, associations, by_emotion, distribution, wording
-from evaluation.report_model import Cell, Column, FigureSpec, Section, Table
-
-ROLES: Final = (("user", "user utterance"), ("response", "system response"), ("reference", "reference response"))
-COEFFICIENTS: Final = (
-    ("percent_agreement", "Percent agreement"),
-    ("krippendorff_alpha", "Krippendorff's alpha"),
-    ("fleiss_kappa", "Fleiss' kappa"),
-    ("cohen_kappa", "Cohen's kappa"),
-    ("gwet_ac1", "Gwet's AC1"),
+from evaluation.rating_means import RatingMean
+from evaluation.ratings import (
+    FLAGS,
+    RANKS,
+    Association,
+    associations,
+    by_emotion,
+    distribution,
+    drawn_ratings,
+    points_of,
+    wording,
 )
+from evaluation.report_model import HUMAN, Cell, Column, FigureSpec, Names, Section, Table, warnings_of
+
 FLAG_WORDS: Final = {"aligned_exact": "exact match", "aligned_coarse": "coarse match"}
 SENSITIVITY_WORDS: Final = {
     "within_context": "within contexts, two responses or more to the same turn",
@@ -32,6 +35,8 @@ SENSITIVITY_WORDS: Final = {
 
 def quality(
     ratings: pd.DataFrame,
+    means: Sequence[RatingMean],
+    names: Names,
     *,
     randomised: bool,
     scale: tuple[int, int],
@@ -40,28 +45,25 @@ def quality(
     confidence: float,
     sensitivity: bool,
 ) -> Section:
-    """Give section 8: whether alignment goes with people's ratings (RQ5)."""
+    """Give section 8: whether alignment goes with people's ratings (RQ5), and the mean rating of each system."""
     word = wording(randomised)
-    caption = (
-        f"Whether aligned responses are rated better: an {word} between alignment by human labels and ratings, "
-        "adjusted for the user's emotion, the system and the annotator. A positive difference means that aligned turns "
-        "were rated higher, in points of the scale."
-    )
-    if not randomised:
-        caption += (
-            " The responses were not assigned to turns at random, so this does not show that alignment is the cause."
-        )
+    caption = _caption(word, randomised, adjusted=True)
     title = "Alignment and perceived quality"
     if not len(ratings):
         warning = "No rating has been given: whether alignment goes with quality cannot be said from these data."
         return Section("quality", 8, title, caption, (), (), (warning,))
     flags = [flag for flag in FLAGS if flag in ratings and ratings[flag].notna().any()]
     tables = [_distribution_table(ratings, scale), _rating_agreement(ratings, scale, replicates, seed, confidence)]
+    if means:
+        tables.append(_means_table(means, names))
     if not flags:
         warning = "No rated turn has human labels on both sides: aligned and misaligned turns cannot be told apart."
         return Section("quality", 8, title, caption, tuple(tables), (), (warning,))
+    drawn, weighted = drawn_ratings(ratings)
+    outside = len(ratings) - len(drawn)
+    said = f"{outside} ratings of turns without an inclusion probability are left out." if outside else None
     found = associations(
-        ratings,
+        drawn,
         flags=flags,
         replicates=replicates,
         seed=seed,
@@ -69,16 +71,60 @@ def quality(
         sensitivity=sensitivity,
         scale=scale,
     )
-    tables += [_association_table(found, word), _sensitivity_table(found)]
-    emotions = by_emotion(ratings, flags[0], confidence=confidence)
+    caption = _caption(word, randomised, adjusted=any(one.model != RANKS for one in found))
+    tables += [_association_table(found, word, weighted=weighted), _sensitivity_table(found)]
+    emotions = by_emotion(drawn, flags[0], confidence=confidence)
     if emotions:
         tables.append(_emotion_table(emotions, flags[0]))
-    return Section("quality", 8, title, caption, tuple(tables), tuple(_forests(found, emotions, word)))
+    figures = tuple(_forests(found, emotions, word))
+    return Section("quality", 8, title, caption, tuple(tables), figures, warnings_of([said]))
+
+
+def _caption(word: str, randomised: bool, *, adjusted: bool) -> str:
+    parts = [
+        f"Whether aligned responses are rated better: an {word} between alignment by human labels and ratings"
+        + (", adjusted for the user's emotion, the system and the annotator." if adjusted else "."),
+        "A positive difference means that aligned turns were rated higher, in points of the scale.",
+    ]
+    if not randomised:
+        parts.append(
+            "The responses were not assigned to turns at random, so this does not show that alignment is the cause."
+        )
+    return " ".join(parts)
+
+
+def _means_table(means: Sequence[RatingMean], names: Names) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "dataset": names.dataset(one.dataset),
+            "system": HUMAN if one.is_reference else names.system(one.system),
+            "outcome": one.outcome,
+            "turns": one.turns,
+            "human": one.human,
+            "corrected": one.corrected,
+        }
+        for one in means
+    ]
+    return Table(
+        "rating-means",
+        "Mean rating by system",
+        (
+            Column("dataset", "Data set"),
+            Column("system", "System"),
+            Column("outcome", "Outcome"),
+            Column("turns", "Rated responses", "count"),
+            Column("human", "Mean, rated turns only", "number", direction="higher is better rated"),
+            Column("corrected", "Mean, corrected", "number", direction="higher is better rated"),
+        ),
+        tuple(rows),
+        "Points of the scale, each response counting the mean of its raters. The corrected mean adds what the "
+        "classifier's flag of an exact match, known for every turn, says of the turns that nobody rated.",
+    )
 
 
 def _distribution_table(ratings: pd.DataFrame, scale: tuple[int, int]) -> Table:
     counted = distribution(ratings, scale)
-    points = range(scale[0], scale[1] + 1)
+    points = points_of(ratings, scale)
     rows: list[dict[str, Cell]] = []
     for (outcome, flag, state), part in counted.groupby(["outcome", "flag", "aligned"], sort=False):
         counts = dict(zip(part["value"], part["count"], strict=True))
@@ -88,7 +134,7 @@ def _distribution_table(ratings: pd.DataFrame, scale: tuple[int, int]) -> Table:
                 "flag": FLAG_WORDS.get(str(flag), ""),
                 "state": str(state),
                 "n": int(part["count"].sum()),
-                **{f"v{point}": int(counts.get(point, 0)) for point in points},
+                **{f"v{point:g}": int(counts.get(point, 0)) for point in points},
             }
         )
     return Table(
@@ -99,7 +145,7 @@ def _distribution_table(ratings: pd.DataFrame, scale: tuple[int, int]) -> Table:
             Column("flag", "Alignment"),
             Column("state", "Turns"),
             Column("n", "Ratings", "count"),
-            *(Column(f"v{point}", str(point), "count") for point in points),
+            *(Column(f"v{point:g}", f"{point:g}", "count") for point in points),
         ),
         tuple(rows),
         f"Counts of ratings from {scale[0]} (lowest) to {scale[1]} (highest).",
@@ -109,11 +155,12 @@ def _distribution_table(ratings: pd.DataFrame, scale: tuple[int, int]) -> Table:
 def _rating_agreement(
     ratings: pd.DataFrame, scale: tuple[int, int], replicates: int, seed: int, confidence: float
 ) -> Table:
-    labels = tuple(str(point) for point in range(scale[0], scale[1] + 1))
+    labels = tuple(f"{point:g}" for point in points_of(ratings, scale))
     rows: list[dict[str, Cell]] = []
     for outcome, part in ratings[ratings["value"].notna()].groupby("outcome", sort=True):
-        label = part["value"].astype(int).astype(str)
-        items = part[["item", "annotator", "dialogue"]].assign(label=label.to_numpy())
+        # A dialogue's number may occur in two data sets: both together name it.
+        place = [name for name in ("item", "annotator", "dataset", "dialogue") if name in part]
+        items = part[place].assign(label=[f"{value:g}" for value in part["value"]])
         options = AgreementOptions(
             labels=labels, level="ordinal", weights="quadratic", replicates=replicates, seed=seed, confidence=confidence
         )
@@ -142,7 +189,7 @@ def _rating_agreement(
     )
 
 
-def _association_table(found: Sequence[Association], word: str) -> Table:
+def _association_table(found: Sequence[Association], word: str, *, weighted: bool) -> Table:
     rows: list[dict[str, Cell]] = [
         {
             "outcome": one.outcome,
@@ -152,6 +199,7 @@ def _association_table(found: Sequence[Association], word: str) -> Table:
             "aligned": one.aligned,
             "misaligned": one.misaligned,
             "difference": one.difference,
+            "model": one.model,
             "p": one.p,
             "p_holm": one.p_holm,
             "delta": one.cliffs_delta,
@@ -161,7 +209,7 @@ def _association_table(found: Sequence[Association], word: str) -> Table:
     ]
     return Table(
         "quality",
-        f"Alignment and ratings: adjusted {word}",
+        f"Alignment and ratings: {word}",
         (
             Column("outcome", "Outcome"),
             Column("flag", "Alignment"),
@@ -169,16 +217,39 @@ def _association_table(found: Sequence[Association], word: str) -> Table:
             Column("annotators", "Raters", "count"),
             Column("aligned", "Mean, aligned", "number"),
             Column("misaligned", "Mean, misaligned", "number"),
-            Column("difference", "Adjusted difference, points", "number", direction="positive: aligned rated higher"),
+            Column("difference", "Difference, points", "number", direction="positive: aligned rated higher"),
+            Column("model", "Model"),
             Column("p", "p", "p"),
             Column("p_holm", "p, Holm", "p"),
             Column("delta", "Cliff's delta", "number", direction="positive: aligned rated higher"),
             Column("detectable", "Detectable difference", "number"),
         ),
         tuple(rows),
-        "Least squares with user emotion, system and annotator; standard errors clustered by dialogue (CR1, t(D - 1)). "
-        "Holm adjusts over all rows. A difference below the detectable one may well be missed.",
+        _association_note(found, weighted=weighted),
     )
+
+
+def _association_note(found: Sequence[Association], *, weighted: bool) -> str:
+    """Say how the differences were made, and nothing that no row was made by."""
+    models = {one.model for one in found}
+    parts = []
+    if models - {RANKS}:
+        parts.append(
+            "Least squares with user emotion, system and annotator; standard errors clustered by dialogue "
+            "(CR1, t(D - 1))."
+        )
+    if RANKS in models:
+        parts.append(
+            "With fewer than 10 dialogues nothing is adjusted: the difference of annotator-centred ratings within "
+            "dialogues, with a sign-flip test on ranks and no interval."
+        )
+    if weighted:
+        parts.append(
+            "Turns were drawn with different probabilities: means, least squares and Cliff's delta count each rating "
+            "by the inverse of its turn's."
+        )
+    parts.append("Holm adjusts over all rows. A difference below the detectable one may well be missed.")
+    return " ".join(parts)
 
 
 def _sensitivity_table(found: Sequence[Association]) -> Table:
@@ -238,8 +309,8 @@ def _forests(
         FigureSpec(
             "quality",
             "forest",
-            f"Alignment and ratings: adjusted {word}",
-            "Adjusted differences in rating between aligned and misaligned turns with intervals; right of 0 aligned "
+            f"Alignment and ratings: {word}",
+            "Differences in rating between aligned and misaligned turns with intervals; right of 0 aligned "
             "turns were rated higher. Numbers are in the table.",
             {"rows": rows, "x_title": "aligned - misaligned, points", "zero": 0.0},
         )

@@ -15,8 +15,8 @@ from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS
 from evaluation.groups import MetricOptions
 from evaluation.intervals import Estimate
 from evaluation.metrics import GroupMetrics
-from evaluation.report_metrics import DATASET, HUMAN, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
-from evaluation.report_model import Cell, Column, FigureSpec, Names, Section, Table, warnings_of
+from evaluation.report_groups import DATASET, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
+from evaluation.report_model import HUMAN, Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 
 # --- 9. systems compared ---------------------------------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ MEASURES: Final = {
 BASIS: Final = {"classifier": "classifier labels", "human": "human labels"}
 
 
-def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Section:
+def comparisons(found: Sequence[Comparison], verified: bool, options: MetricOptions, names: Names) -> Section:
     """Give section 9: all pairs, ranks with their uncertainty, letters and detectable differences."""
 
     def shown(one: Comparison, system: str) -> str:
@@ -52,8 +52,8 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                     "letters": one.letters[place],
                     "basis": BASIS[one.basis],
                     "first": number_or_none(chances[0]),
-                    "rank_low": _rank(chances, 0.025),
-                    "rank_high": _rank(chances, 0.975),
+                    "rank_low": _rank(chances, (1 - options.confidence) / 2),
+                    "rank_high": _rank(chances, (1 + options.confidence) / 2),
                 }
             )
         for pair in one.pairs:
@@ -84,7 +84,7 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                 Column("letters", "Not separated"),
                 Column("basis", "Order, letters, ranks rest on"),
                 Column("first", "Share of resamples in first place", "number"),
-                Column("rank_low", "Rank, 95 % from", "count"),
+                Column("rank_low", f"Rank, {100 * options.confidence:g} % from", "count"),
                 Column("rank_high", "to", "count"),
             ),
             tuple(ranks),
@@ -109,9 +109,10 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
                 Column("p_corrected_holm", "p of it, Holm", "p"),
             ),
             tuple(pairs),
-            "First minus second on the turns both answered, the same dialogues resampled for both. The detectable "
-            "difference would be found with a power of 0.80; a smaller one may well be missed. The corrected "
-            "difference, with its t test, speaks for further dialogues like these.",
+            "First minus second on the turns that all systems answered, the same dialogues resampled for both. The "
+            "corrected difference, with its t test, rests on the turns verified for both systems and speaks for "
+            "further dialogues like these. The detectable difference would be found with a power of 0.80, by the "
+            "labels that the letters rest on; a smaller one may well be missed.",
         ),
     )
     figures = tuple(
@@ -120,7 +121,7 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
             "forest",
             f"{MEASURES[one.measure]}: {names.dataset(one.dataset)}",
             f"Values with intervals of {len(one.systems)} systems on {one.turns} common turns of "
-            f"{names.dataset(one.dataset)}; "
+            f"{names.dataset(one.dataset)}, by {BASIS[one.basis]}; "
             f"highest first: {', '.join(shown(one, system) for system in one.systems)}.",
             {
                 "rows": [
@@ -145,6 +146,13 @@ def comparisons(found: Sequence[Comparison], verified: bool, names: Names) -> Se
         warnings.append(
             "These tests compare classifier labels. A classifier may err more on one system's style than on "
             f"another's; with {few} that cannot be told from a difference between systems."
+        )
+    for dataset in dict.fromkeys(one.dataset for one in found if one.left_out):
+        gone = dict.fromkeys(system for one in found if one.dataset == dataset for system in one.left_out)
+        listed = ", ".join(names.system(system) for system in gone)
+        warnings.append(
+            f"Left out in {names.dataset(dataset)}, because they answered less than half of what the most complete "
+            f"system answered: {listed}. With them, the others would be compared on those few turns only."
         )
     if not found:
         warnings.append("There are not two systems with common turns to compare.")

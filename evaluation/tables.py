@@ -3,16 +3,19 @@
 Three tables: `turns` (one row per turn and system), `judgments` (one row per item and annotator) and `ratings` (one row
 per item, annotator and outcome). Every check that fails is a `TableError` that names the row and the column; data rows
 count from 1. An empty cell is missing. Columns that a contract does not name are left alone.
+
+A label is the same label however its file writes it: text is composed (Unicode NFC) and stripped, and a number is
+written in one way, so that 1, 1.0 and "1.0" are `1`. Keys (item, annotator, dialogue, …) are text as it stands.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import warnings
-from collections.abc import Sequence
+import difflib
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -25,7 +28,10 @@ Kind = Literal["key", "label", "text", "number", "probability", "flag"]
 
 ARMS: Final = ("shown", "hidden")
 ITEM_KINDS: Final = ("user", "response", "reference", "rate")
-READABLE: Final = (".csv", ".tsv", ".parquet", ".jsonl")
+NOT_AVAILABLE: Final = frozenset(
+    {"NA", "<NA>", "#N/A", "N/A", "n/a", "NaN", "nan", "NAN", "None", "null", "NULL", "Null"}
+)
+"""How programs write a missing value as text; R writes `NA`."""
 
 
 class TableError(ValueError):
@@ -96,10 +102,14 @@ RATINGS: Final = (
     Column("aligned_exact", "flag", required=False, filled=False),
     Column("aligned_coarse", "flag", required=False, filled=False),
     Column("user_emotion", "label", required=False, filled=False),
+    *_DRAW,
 )
 
 _TRUE: Final = frozenset({"true", "1", "1.0", "yes"})
 _FALSE: Final = frozenset({"false", "0", "0.0", "no"})
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NESTED: Final = frozenset({list, dict, tuple, set, bytes, np.ndarray})
+_EMPTY_CELL: Final = "leave the cell empty where there is no label, or declare the labels (--labels) if it is one"
 
 
 # --- the three doors -------------------------------------------------------------------------------------------------
@@ -183,22 +193,20 @@ def label_series(values: Any, labels: Sequence[str], column: str = "label") -> p
     TableError
         For the first value outside the set, with its row, and for a set that is empty or repeats itself.
     """
-    declared = [str(label) for label in labels]
-    if not declared or len(set(declared)) != len(declared):
-        raise TableError(f"The declared label set must name each label once, got: {', '.join(declared) or 'nothing'}.")
+    declared = declared_labels(labels)
     series = values.reset_index(drop=True) if isinstance(values, pd.Series) else pd.Series(values, dtype=object)
     if isinstance(series.dtype, pd.CategoricalDtype) and list(series.cat.categories) == declared:
         return series
-    codes, uniques = pd.factorize(series)
-    texts = [_as_text(value) for value in uniques]
+    codes, texts = _factorised(series, column, label_text)
     position = {label: code for code, label in enumerate(declared)}
     lookup = np.array([-1 if text is None else position.get(text, -2) for text in texts] + [-1], dtype=np.int64)
     final = lookup[codes]
     if (final == -2).any():
         row = int(np.argmax(final == -2))
+        text = texts[codes[row]]
+        assert text is not None
         raise _fault(
-            f"the label {texts[codes[row]]!r} is not in the declared set ({', '.join(declared)}); "
-            "correct the label or declare it",
+            f"the label {text!r} is not in the declared set ({', '.join(declared)}); {_advice(text, declared)}",
             row,
             column,
         )
@@ -210,23 +218,83 @@ def label_codes(values: Any, labels: Sequence[str], column: str = "label") -> ND
     return label_series(values, labels, column).cat.codes.to_numpy().astype(np.int64)
 
 
-def observed_labels(values: Any) -> list[str]:
-    """Give the labels that occur, numbers in numerical order, else in alphabetical order."""
-    found = {text for value in pd.unique(pd.Series(values)) if (text := _as_text(value)) is not None}
-    try:
-        return sorted(found, key=float)
-    except ValueError:
-        return sorted(found)
+def declared_labels(labels: Sequence[str]) -> list[str]:
+    """Give a label set as the tables write it; a `TableError` where it is empty or names a label twice."""
+    texts = [label_text(label) for label in labels]
+    named = [text for text in texts if text is not None]
+    if not named or len(set(named)) != len(texts):
+        raise TableError(
+            f"The declared label set must name each label once, got: {', '.join(map(str, labels)) or '-'}."
+        )
+    return named
+
+
+def observed_labels(values: Any, column: str = "label") -> list[str]:
+    """Give the labels that occur, numbers in numerical order, else in alphabetical order.
+
+    Raises
+    ------
+    TableError
+        For the first cell that is how a program writes a missing value (`NA`, `nan`, `null`, …), with its row: as a
+        label of an undeclared set it would count as one more category.
+    """
+    codes, texts = _factorised(pd.Series(values).reset_index(drop=True), column, label_text)
+    missing = np.array([text in NOT_AVAILABLE for text in texts] + [False], dtype=bool)[codes]
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise _fault(f"{texts[codes[row]]!r} looks like a missing value; {_EMPTY_CELL}", row, column)
+    found = {text for text in texts if text is not None}
+    if all(_NUMBER.fullmatch(text) for text in found):
+        return sorted(found, key=lambda text: (Decimal(text), text))
+    return sorted(found)
+
+
+def with_plain_names(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """Give the table with stripped column names and its rows numbered from 0; a `TableError` for a name given twice."""
+    named = [str(column).strip() for column in frame.columns]
+    if repeated := sorted({name for name in named if named.count(name) > 1}):
+        raise TableError(f"The {table} table names these columns twice: {', '.join(repeated)}.", column=repeated[0])
+    return frame.reset_index(drop=True).set_axis(named, axis=1)
+
+
+def key_text(value: Any) -> str | None:
+    """Give a key (item, annotator, …) as stripped text; the number 3.0 is `3`, and empty is missing."""
+    if (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, float | np.floating) and value != value)
+    ):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip() or None
+
+
+def label_text(value: Any) -> str | None:
+    """Give a label as text: composed (NFC), stripped, a finite number written in one way (`1.0` is `1`)."""
+    text = key_text(value)
+    if text is None:
+        return None
+    text = unicodedata.normalize("NFC", text)
+    if not _NUMBER.fullmatch(text):
+        return text
+    number = Decimal(text)
+    # 1e999 written out would be a thousand digits; so far out the text stays as it is
+    if number.is_zero() or abs(number.adjusted()) > 40:
+        return "0" if number.is_zero() else text
+    plain = f"{number:f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
 # --- the checks ------------------------------------------------------------------------------------------------------
 
 
 def _check(frame: pd.DataFrame, contract: Sequence[Column], labels: Sequence[str], table: str) -> pd.DataFrame:
-    named = [str(column).strip() for column in frame.columns]
-    if repeated := sorted({name for name in named if named.count(name) > 1}):
-        raise TableError(f"The {table} table names these columns twice: {', '.join(repeated)}.", column=repeated[0])
-    checked = frame.reset_index(drop=True).set_axis(named, axis=1)
+    checked = with_plain_names(frame, table)
+    named = list(checked.columns)
     if absent := [column.name for column in contract if column.required and column.name not in named]:
         raise TableError(
             f"The {table} table lacks the column {', '.join(absent)}; it has: {', '.join(named) or 'none'}.",
@@ -255,9 +323,33 @@ def _check_column(series: pd.Series[Any], column: Column, labels: Sequence[str])
     return result
 
 
-def _texts(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
+def _factorised(
+    series: pd.Series[Any], column: str, as_text: Callable[[Any], str | None]
+) -> tuple[NDArray[np.int64], list[str | None]]:
+    """Give each cell's number, -1 where missing, and the text of each number; a list or an object is no cell."""
+    if series.dtype == object:
+        kinds = set(map(type, series))
+        if kinds & _NESTED:
+            row = next(row for row, value in enumerate(series) if type(value) in _NESTED)
+            what = "bytes" if isinstance(series.iloc[row], bytes) else "a list or an object"
+            raise _fault(f"there is {what} where one value belongs", row, column)
+        if kinds & {bool, np.bool_}:
+            # as values, true and 1 are the same
+            series = pd.Series([as_text(value) for value in series], dtype=object)
     codes, uniques = pd.factorize(series)
-    texts = [_as_text(value) for value in uniques]
+    return codes.astype(np.int64), [as_text(value) for value in uniques]
+
+
+def _advice(text: str, declared: Sequence[str]) -> str:
+    if text in NOT_AVAILABLE:
+        return _EMPTY_CELL
+    folded = {label.casefold(): label for label in declared}
+    near = folded.get(text.casefold()) or next(iter(difflib.get_close_matches(text, declared, 1, 0.75)), None)
+    return f"is it {near}? Correct the label or declare it" if near else "correct the label or declare it"
+
+
+def _texts(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
+    codes, texts = _factorised(series, column.name, key_text)
     if column.choices:
         wrong = [text is not None and text not in column.choices for text in texts]
         if any(wrong):
@@ -267,6 +359,11 @@ def _texts(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
 
 
 def _numbers(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
+    if series.dtype == object:
+        odd = np.array([isinstance(value, bool | np.bool_) or type(value) in _NESTED for value in series], dtype=bool)
+        if odd.any():
+            row = int(np.argmax(odd))
+            raise _fault(f"{series.iloc[row]!r} is not a number", row, column.name)
     blank = series.isna().to_numpy() | (series.astype(object) == "").to_numpy()
     numbers = pd.to_numeric(series.astype(object).where(~blank, None), errors="coerce").astype(float)
     values = numbers.to_numpy()
@@ -282,13 +379,13 @@ def _numbers(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
 
 
 def _flags(series: pd.Series[Any], column: Column) -> pd.Series[Any]:
-    codes, uniques = pd.factorize(series)
+    codes, texts = _factorised(series, column.name, key_text)
     meanings: list[bool | None] = []
-    for position, value in enumerate(uniques):
-        text = (_as_text(value) or "").lower()
-        if text and text not in _TRUE | _FALSE:
-            raise _fault(f"{value!r} is neither true nor false", int(np.argmax(codes == position)), column.name)
-        meanings.append(None if not text else text in _TRUE)
+    for position, text in enumerate(texts):
+        said = (text or "").lower()
+        if said and said not in _TRUE | _FALSE:
+            raise _fault(f"{text!r} is neither true nor false", int(np.argmax(codes == position)), column.name)
+        meanings.append(None if not said else said in _TRUE)
     return pd.Series(np.array([*meanings, None], dtype=object)[codes], dtype="boolean")
 
 
@@ -305,73 +402,5 @@ def _refuse_repeats(frame: pd.DataFrame, key: list[str]) -> None:
         raise _fault(f"the same {', '.join(columns)} as in row {int(np.argmax(same)) + 1}", row, columns[0])
 
 
-def _as_text(value: Any) -> str | None:
-    """Give a cell as stripped text; 3.0 and 3 are the same label, and empty is missing."""
-    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
-        return None
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip() or None
-
-
 def _fault(what: str, row: int, column: str) -> TableError:
     return TableError(f"Row {row + 1}, column {column}: {what}.", row=row + 1, column=column)
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV, TSV, Parquet or JSONL file (by its suffix; `.gz` too for the text forms), cells of text as text.
-
-    Only the empty cell is missing: `NA` or `None` are read as they stand.
-
-    Raises
-    ------
-    TableError
-        When the file is absent, of another kind, not UTF-8, or not well formed.
-    """
-    file = Path(path)
-    suffix = Path(file.stem).suffix if file.suffix.lower() == ".gz" else file.suffix
-    if not file.is_file():
-        raise TableError(f"There is no file {file}.")
-    try:
-        match suffix.lower():
-            case ".csv":
-                return _read_delimited(file, ",")
-            case ".tsv" | ".tab":
-                return _read_delimited(file, "\t")
-            case ".parquet" | ".pq":
-                return pd.read_parquet(file)
-            case ".jsonl" | ".ndjson":
-                # dtype=False keeps "01" and 1 as they were written
-                return pd.read_json(file, lines=True, dtype=False, compression="infer")
-    except UnicodeDecodeError as error:
-        raise TableError(f"{file.name} is not UTF-8 text: {error}. Save it as UTF-8.") from error
-    except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
-        if isinstance(error, TableError):
-            raise
-        raise TableError(f"{file.name} cannot be read as {suffix.lstrip('.')}: {str(error).strip()}") from error
-    raise TableError(f"{file.name} is of no kind that can be read; the kinds are: {', '.join(READABLE)}.")
-
-
-def _read_delimited(file: Path, separator: str) -> pd.DataFrame:
-    opener = gzip.open if file.suffix.lower() == ".gz" else open
-    with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:
-        header = next(csv.reader(stream, delimiter=separator), [])
-    if not header:
-        raise TableError(f"{file.name} is empty: it needs a first line with the column names.")
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise TableError(f"{file.name} names these columns twice: {', '.join(repeated)}.", column=repeated[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            file,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            encoding="utf-8-sig",
-            index_col=False,
-            skip_blank_lines=True,
-        )

@@ -5,22 +5,29 @@ Estimates are post-stratified by the predicted label: the joint distribution P(t
 score. A sample with the same share of every predicted label in it (the default design: half proportional, half equal)
 thus measures rare emotions well without spoiling the accuracy.
 
-Sources: Särndal, Swensson and Wretman 1992 (post-stratification); Rao and Wu 1988 (bootstrap within strata); Guo et al.
-2017 (expected calibration error).
+Only what was verified is spoken of: a data set or a system none of whose texts has a human label is left out of the
+corpus that an estimate stands for, and named (`uncovered`).
+
+Sources: Särndal, Swensson and Wretman 1992 (post-stratification); Rao and Wu 1988 (bootstrap within strata);
+calibration as in `evaluation.calibration`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation import counts as ct
-from evaluation.counts import Floats, K, MacroPolicy
+from evaluation.calibration import Bin, calibration, debiased_error, plug_in_error
+from evaluation.counts import Floats, K, MacroPolicy, emotion_codes
 from evaluation.emotions import EMOTIONS
 from evaluation.estimation import Target
+from evaluation.groups import REFERENCE_SYSTEM, MetricOptions
 from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
     DEFAULT_REPLICATES,
@@ -32,9 +39,10 @@ from evaluation.intervals import (
     undefined,
 )
 
+Role = Literal["user", "response", "reference"]
+
 MIN_PER_STRATUM: Final = 10
 WHOLE_DIALOGUES: Final = 2.0
-CALIBRATION_BINS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Validation:
     ----------
     estimates
         By name: `accuracy`, `cohen_kappa`, `macro_f1`, `macro_f1_*`, `precision:joy`, `recall:joy`, `f1:joy`,
-        `prevalence:joy`, and `ece` where probabilities were given.
+        `prevalence:joy`, and `ece` and `calibration_error` where probabilities were given.
     joint
         Shape (7, 7), P(human = row, classifier = column).
     counts
@@ -59,7 +67,7 @@ class Validation:
     estimates: dict[str, Estimate]
     joint: Floats
     counts: Floats
-    reliability: tuple[tuple[float, float, float, float, int], ...]
+    reliability: tuple[Bin, ...]
     warnings: tuple[str, ...]
 
 
@@ -145,15 +153,16 @@ def validate(
             bounds=bounds,
             confidence=confidence,
         )
-    reliability: tuple[tuple[float, float, float, float, int], ...] = ()
+    reliability: tuple[Bin, ...] = ()
     if sure is not None and np.isfinite(sure).all():
         correct = (y == f).astype(float)
         # Weighting by predicted label makes the bins speak for the corpus, as every other number here does.
         corpus = w * (population / np.maximum(np.bincount(f, weights=w, minlength=K), 1e-300))[f]
-        reliability, error = calibration(correct, sure, corpus)
-        spread = np.concatenate([_calibration_draws(correct, sure, block * corpus) for block in draws])
-        estimates["ece"] = bootstrap_estimate(
-            error, spread, n=len(y), clusters=units.units, unit=units.name, bounds=(0.0, 1.0), confidence=confidence
+        reliability, _ = calibration(correct, sure, corpus)
+        drawn = codes if units.whole else np.arange(len(y))
+        estimates["ece"] = plug_in_error(correct, sure, corpus)
+        estimates["calibration_error"] = debiased_error(
+            correct, sure, corpus, drawn, units.unseen[f], confidence=confidence
         )
     return Validation(estimates, joint, counts, reliability, tuple(_warnings(population, counts)))
 
@@ -183,6 +192,13 @@ class _Units:
         return self.target == "corpus" and bool((held >= self.population).all())
 
     @property
+    def unseen(self) -> Floats:
+        """Shape (7,), the share of each predicted label's texts that nobody verified; 1 for the superpopulation."""
+        held = np.bincount(self.machine, minlength=K)
+        rest = np.clip(1 - held / np.maximum(self.population, 1), 0.0, 1.0)
+        return np.asarray(rest if self.target == "corpus" else np.ones(K))
+
+    @property
     def units(self) -> int:
         return self.clusters if self.whole else len(self.human)
 
@@ -194,9 +210,7 @@ class _Units:
         if self.whole:
             place = self.dialogues
             return [block[:, place] for block in cluster_weights(self.clusters, replicates, seed, name=name)]
-        held = np.bincount(self.machine, minlength=K)
-        rest = np.clip(1 - held / np.maximum(self.population, 1), 0.0, 1.0) if self.target == "corpus" else np.ones(K)
-        shrink = np.sqrt(rest)[self.machine]
+        shrink = np.sqrt(self.unseen)[self.machine]
         return [1 + shrink * (block - 1) for block in rao_wu_weights(self.machine, replicates, seed, name=name)]
 
 
@@ -234,37 +248,96 @@ def _warnings(population: Floats, counts: Floats) -> list[str]:
     return said
 
 
-def _bins(confidences: Floats) -> NDArray[np.int64]:
-    return np.clip(np.ceil(confidences * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+# --- from a table of turns -------------------------------------------------------------------------------------------
 
 
-def calibration(
-    correct: Floats, confidences: Floats, weights: Floats
-) -> tuple[tuple[tuple[float, float, float, float, int], ...], float]:
-    """Give the reliability table in ten equal bins, and the expected calibration error.
+def role_rows(turns: pd.DataFrame, role: Role) -> pd.DataFrame:
+    """Give one row per text of a role: a user utterance and a reference stand once per turn, not once per system.
 
-    ECE = sum over bins of (weight of bin / total) |accuracy - mean confidence|.
+    Of the rows that carry the same utterance the one whose label a person verified stands for it.
     """
-    place = _bins(confidences)
-    mass = np.bincount(place, weights=weights, minlength=CALIBRATION_BINS)
-    held = np.bincount(place, minlength=CALIBRATION_BINS)
-    right = np.bincount(place, weights=weights * correct, minlength=CALIBRATION_BINS)
-    sure = np.bincount(place, weights=weights * confidences, minlength=CALIBRATION_BINS)
-    table = tuple(
-        (
-            b / CALIBRATION_BINS,
-            (b + 1) / CALIBRATION_BINS,
-            float(sure[b] / mass[b]),
-            float(right[b] / mass[b]),
-            int(held[b]),
-        )
-        for b in range(CALIBRATION_BINS)
-        if mass[b] > 0
+    if f"{role}_verified" not in turns:
+        return turns.iloc[:0]
+    table = turns.assign(dataset=turns["dataset"].fillna("").astype(str))
+    if role == "response":
+        flag = table["is_reference"].fillna(False).astype(bool) if "is_reference" in table else False
+        return table[~(flag | (table["system"] == REFERENCE_SYSTEM))]
+    known = table[f"{role}_label"].notna().astype(int)
+    place = 2 * verified_rows(table, role).astype(int) + known
+    best = place.sort_values(ascending=False, kind="stable").index
+    return table.loc[best].drop_duplicates(["dataset", "dialogue", "turn"]).sort_index()
+
+
+def verified_rows(rows: pd.DataFrame, role: Role) -> pd.Series[bool]:
+    """Say which texts count as verified: those with a human label, and drawn where the table says what was drawn."""
+    found = rows[f"{role}_verified"].notna()
+    if "inclusion_probability" in rows and rows["inclusion_probability"].notna().any():
+        found = found & rows["inclusion_probability"].notna()
+    return found
+
+
+def uncovered(rows: pd.DataFrame, role: Role) -> tuple[pd.Series[bool], list[tuple[str | None, str | None]]]:
+    """Say which texts lie in no data set or system with a verified text, and name these: (data set, system).
+
+    A whole data set is named as (data set, `None`), a system without any verified text as (`None`, system), and a
+    system that has one in another data set only as both.
+    """
+    parts = ["dataset", "system"] if role == "response" else ["dataset"]
+    verified = verified_rows(rows, role)
+    covered = verified.groupby([rows[name] for name in parts], sort=True).transform("any")
+    names: list[tuple[str | None, str | None]] = []
+    bare: dict[str, set[str]] = {}
+    for name in parts:
+        some = verified.groupby(rows[name], sort=True).any()
+        bare[name] = {str(key) for key in some.index[~some.to_numpy(dtype=bool)]}
+    names += [(dataset, None) for dataset in sorted(bare["dataset"])]
+    names += [(None, system) for system in sorted(bare.get("system", ()))]
+    for dataset, system in sorted({(str(a), str(b)) for a, b in rows.loc[~covered, ["dataset", "system"]].to_numpy()}):
+        if role == "response" and dataset not in bare["dataset"] and system not in bare["system"]:
+            names.append((dataset, system))
+    return ~covered, names
+
+
+def validate_texts(
+    rows: pd.DataFrame,
+    role: Role,
+    options: MetricOptions,
+    *,
+    population: Sequence[int] | None = None,
+    replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+    name: str = "validation",
+) -> Validation:
+    """Validate the classifier on texts of one role (`role_rows`), leaving out what `uncovered` names.
+
+    Parameters
+    ----------
+    population
+        Shape (7,), texts of each predicted label that the rows stand for, where the rows are not all of them.
+    """
+    outside, _ = uncovered(rows, role)
+    held = rows[~outside]
+    human = emotion_codes(held[f"{role}_verified"].astype(object))
+    machine = emotion_codes(held[f"{role}_label"].astype(object))
+    human = np.where(verified_rows(held, role).to_numpy(), human, -1).astype(np.int8)
+    weights = confidences = None
+    if "inclusion_probability" in held and held["inclusion_probability"].notna().any():
+        chance = held["inclusion_probability"].to_numpy(dtype=float)
+        weights = np.where(np.isfinite(chance), 1 / np.where(np.isfinite(chance), chance, 1.0), 1.0)
+    if f"{role}_confidence" in held:
+        confidences = pd.to_numeric(held[f"{role}_confidence"], errors="coerce").to_numpy(dtype=float)
+    codes, _ = cluster_codes(held["dataset"], held["dialogue"]) if len(held) else (np.empty(0), [])
+    return validate(
+        human,
+        machine,
+        machine if population is None else np.repeat(np.arange(K), population),
+        dialogues=codes,
+        weights=weights,
+        confidences=confidences,
+        macro_f1=options.macro_f1,
+        target=options.target,
+        replicates=replicates,
+        seed=seed,
+        name=name,
+        confidence=options.confidence,
     )
-    return table, float(np.abs(right - sure).sum() / mass.sum())
-
-
-def _calibration_draws(correct: Floats, confidences: Floats, weights: Floats) -> Floats:
-    gap = np.zeros((len(correct), CALIBRATION_BINS))
-    gap[np.arange(len(correct)), _bins(confidences)] = correct - confidences
-    return np.asarray(np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1))

@@ -56,10 +56,8 @@ def test_links_between_the_pages_of_the_documentation_lead_somewhere() -> None:
 LONG_WITH_A_REASON = {
     "annotation/workflow/frames.py": "the one door to the statistics: its tables share their keys",
     "annotation/workflow/reporting.py": "the making of one bundle, with everything that says where it comes from",
-    "evaluation/comparison.py": "one family of tests over the same resamples",
     "evaluation/estimation.py": "estimators that share their variance",
     "evaluation/figures.py": "every kind of figure, one frame and one palette",
-    "evaluation/ratings.py": "one question, its primary model and its sensitivity rows",
 }
 
 

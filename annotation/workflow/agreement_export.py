@@ -60,7 +60,11 @@ def agreement_report(
     count_look(campaign)
     judgments = frames.build_frames(selection).judgments
     options = AgreementOptions(
-        labels=EMOTIONS, replicates=replicates, seed=seed, arms="all" if arms == "all" else "hidden"
+        labels=EMOTIONS,
+        replicates=replicates,
+        seed=seed,
+        arms="all" if arms == "all" else "hidden",
+        allow_single=campaign.allow_single,
     )
     scopes = list(_scoped(judgments))
     found = [(scope, group, agreement(rows, options)) for scope, group, rows in scopes]

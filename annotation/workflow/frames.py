@@ -432,7 +432,7 @@ def _places(turns: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _judgments_table(judgments: pd.DataFrame, turns: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """The `judgments` table: one row per label, both arms, the arm named; gold questions are no data."""
     columns = ["item", "annotator", "label", "dialogue", "kind", "dataset", "system", "turn", "arm", "prelabel"]
-    columns += ["classifier_label", "received_at", "active_ms", "inclusion_probability", "stratum"]
+    columns += ["gold_label", "classifier_label", "received_at", "active_ms", "inclusion_probability", "stratum"]
     labels = judgments[(judgments["action"] == Judgment.LABEL) & (judgments["kind"].isin(["user", "response"]))]
     by_turn, by_response = _places(turns)
     # Only judgments whose turn the report speaks of: a campaign may cover more data sets than the report.
@@ -453,6 +453,8 @@ def _judgments_table(judgments: pd.DataFrame, turns: pd.DataFrame, selection: Se
     assisted = selection.campaign is not None and selection.campaign.mode == Campaign.ASSISTED
     kept = labels["prelabel"].where(labels["prelabel"] != "", labels["classifier_label"])
     labels["prelabel"] = kept if assisted else labels["classifier_label"]
+    decided = standing_adjudications(selection.campaign, selection.as_of) if selection.campaign else {}
+    labels["gold_label"] = labels["item"].map(decided).astype(object)
     labels["received_at"] = pd.to_datetime(labels["received_at"], utc=True).dt.strftime(TIME)
     return labels[columns].reset_index(drop=True)
 
@@ -460,7 +462,7 @@ def _judgments_table(judgments: pd.DataFrame, turns: pd.DataFrame, selection: Se
 def _ratings_table(judgments: pd.DataFrame, turns: pd.DataFrame) -> pd.DataFrame:
     """The `ratings` table: one row per rater, response and scale; alignment flags from human labels only."""
     columns = ["item", "annotator", "dialogue", "turn", "dataset", "system", "outcome", "value", "position"]
-    columns += ["aligned_exact", "user_emotion"]
+    columns += ["aligned_exact", "user_emotion", "inclusion_probability"]
     spread = []
     rated = judgments[judgments["action"] == Judgment.RATE]
     for item, annotator, given, order in zip(
@@ -477,6 +479,7 @@ def _ratings_table(judgments: pd.DataFrame, turns: pd.DataFrame) -> pd.DataFrame
         return pd.DataFrame(columns=columns)
     for name in ("dialogue", "turn", "dataset", "system", "user_verified", "response_verified"):
         rows[name] = rows["response_pk"].map(known[name]).astype(object)
+    rows["inclusion_probability"] = rows["response_pk"].map(known["inclusion_probability"]).astype(float)
     rows["item"] = rows["item"].astype(str) + "-" + rows["response_pk"].astype(str)
     both = rows["user_verified"].notna() & rows["response_verified"].notna()
     same = (rows["user_verified"] == rows["response_verified"]).astype(object)
@@ -490,7 +493,11 @@ def _ratings_table(judgments: pd.DataFrame, turns: pd.DataFrame) -> pd.DataFrame
 
 
 def response_status(selection: Selection) -> pd.DataFrame:
-    """Per system and data set: turns asked, answered, flagged by kind, and common to all systems of the report."""
+    """Per data set and system: turns, answered, flagged by kind, failed, not asked, and common to all chosen systems.
+
+    `turns` = `answered` + empty and failed ones without words + `not_asked`. Of an imported system only what came is
+    known: what its file leaves out counts as not asked. An answer that is empty and truncated counts in both.
+    """
     turns = _table(_turns_of(selection), {"turn_pk": "id", "dataset": "dialogue__dataset__name"})
     given = _table(
         _responses_of(selection, selection.systems),
@@ -500,23 +507,29 @@ def response_status(selection: Selection) -> pd.DataFrame:
     wordless = _table(
         Generation.objects.filter(
             ~Exists(Response.objects.filter(system=OuterRef("system"), turn=OuterRef("turn"))),
+            turn__in=_turns_of(selection),
             system__in=selection.systems,
-            turn__dialogue__dataset__in=selection.datasets,
             state__in=[Generation.EMPTY, Generation.FAILED],
         ),
-        {"system": "system__name", "dataset": "turn__dialogue__dataset__name", "state": "state"},
+        {
+            "system": "system__name",
+            "dataset": "turn__dialogue__dataset__name",
+            "state": "state",
+            "flags": "flags",
+        },
     )
     rows = []
     for dataset, asked in turns.groupby("dataset"):
         here = given[given["dataset"] == dataset]
         lost = wordless[wordless["dataset"] == dataset]
-        present = sorted({*here["system"], *lost["system"]})
-        answered = [set(here.loc[here["system"] == name, "turn_pk"]) for name in present]
+        chosen = sorted(system.name for system in selection.systems)
+        answered = [set(here.loc[here["system"] == name, "turn_pk"]) for name in chosen]
         common = len(set.intersection(*answered)) if answered else 0
-        for name in present:
+        for name in chosen:
             flags = here.loc[here["system"] == name, "flags"]
-            named = pd.Series([flag for kept in flags for flag in set(kept)], dtype=object).value_counts()
-            without = lost.loc[lost["system"] == name, "state"].value_counts()
+            without = lost[lost["system"] == name]
+            empty = without.loc[without["state"] == Generation.EMPTY, "flags"]
+            named = pd.Series([flag for kept in [*flags, *empty] for flag in set(kept)], dtype=object).value_counts()
             usable = sum(1 for kept in flags if not UNUSABLE_FLAGS.intersection(kept))
             rows.append(
                 {
@@ -525,13 +538,14 @@ def response_status(selection: Selection) -> pd.DataFrame:
                     "turns": len(asked),
                     "answered": len(flags),
                     "usable": usable,
-                    "unanswered": len(asked) - len(flags),
-                    **{
-                        flag: int(named.get(flag, 0)) + int(without.get(flag, 0))
-                        for flag in ("truncated", "empty", "refusal", "failed")
-                    },
+                    **{flag: int(named.get(flag, 0)) for flag in _COUNTED_FLAGS},
+                    "failed": len(without) - len(empty),
+                    "not_asked": len(asked) - len(flags) - len(without),
                     "common_turns": common,
                 }
             )
-    columns = ["dataset", "system", "turns", "answered", "usable", "unanswered", "truncated", "empty", "refusal"]
-    return pd.DataFrame(rows, columns=[*columns, "failed", "common_turns"])
+    columns = ["dataset", "system", "turns", "answered", "usable", *_COUNTED_FLAGS, "failed", "not_asked"]
+    return pd.DataFrame(rows, columns=[*columns, "common_turns"])
+
+
+_COUNTED_FLAGS = ("truncated", "empty", "refusal", "error_text", "wrong_language")

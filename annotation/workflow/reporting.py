@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ from annotation.workflow.bundles import (
 )
 from annotation.workflow.cases import choose_cases
 from annotation.workflow.planning import count_look
+from evaluation.anchoring import DEFAULT_MARGIN
 from evaluation.emotions import DEFAULT_GROUPING, grouping_named
 from evaluation.rendering import latex, page, sheets
 from evaluation.rendering.cells import all_tables, file_name
@@ -87,6 +88,7 @@ class Parameters:
     grouping: str = ""
     splits: tuple[str, ...] = ()
     arms: frames.Arms = "independent"
+    pooling_margin: float = DEFAULT_MARGIN
     replicates: int = 2000
     options: Mapping[str, Any] = field(default_factory=dict)
     pdf: bool = True
@@ -102,6 +104,8 @@ class Parameters:
             grouping_named(made.grouping)
         if made.arms not in ("independent", "all"):
             raise ReportError("The parameter arms is independent (labels given without the pre-label) or all.")
+        if not isinstance(made.pooling_margin, int | float) or not 0 < made.pooling_margin < 1:
+            raise ReportError("The pooling margin is a difference of shares: a number above 0 and below 1.")
         if not isinstance(made.replicates, int) or not 0 <= made.replicates <= 100_000:
             raise ReportError("The number of replicates is a whole number from 0 to 100,000.")
         return made
@@ -244,7 +248,7 @@ def _write_bundle(run: ReportRun, bundle: Path, steps: _Stepper) -> tuple[dict[s
 
     steps.step()
     selection = selection_of(run)
-    made = frames.build_frames(selection)
+    selection, made = _gated(selection, run)
     if made.turns.empty:
         raise ReportError("The chosen data sets hold no turn with a response of the chosen systems.")
     if made.turns["response_label"].isna().all():
@@ -260,7 +264,7 @@ def _write_bundle(run: ReportRun, bundle: Path, steps: _Stepper) -> tuple[dict[s
     reports.write_tables(tables, reports.ReportSettings(), bundle)
     digests = {path.relative_to(bundle).as_posix(): sha256_of(path) for path in sorted((bundle / "tables").iterdir())}
     provenance = _provenance(run, selection, made, digests)
-    _write_json(bundle / "settings.json", _settings(run, provenance))
+    _write_json(bundle / "settings.json", _settings(run, selection, provenance))
     steps.step()
     # From the files, not from memory: what anyone recomputes is what stands here.
     report = reports.recompute(bundle)
@@ -283,6 +287,26 @@ def _write_bundle(run: ReportRun, bundle: Path, steps: _Stepper) -> tuple[dict[s
     _write_manifest(bundle, provenance)
     steps.step()
     return {"title": plain["title"], "status": plain["status"]}, provenance
+
+
+def _gated(selection: frames.Selection, run: ReportRun) -> tuple[frames.Selection, frames.Frames]:
+    """The tables of a run. Where both arms were asked for but seeing the pre-label may have moved people by more than
+    the margin, those of the hidden arm; the report decides the same from its table of judgments, and says so."""
+    from evaluation.pooling import pooling
+
+    made = frames.build_frames(selection)
+    if selection.campaign is None or selection.arms != "all":
+        return selection, made
+    confidence = _settings(run, selection, {"datasets": (), "systems": ()})["options"]["confidence"]
+    if pooling(made.judgments, selection.arms, _margin(run), confidence=confidence).pooled:
+        return selection, made
+    hidden = replace(selection, arms="independent")
+    return hidden, frames.build_frames(hidden)
+
+
+def _margin(run: ReportRun) -> float:
+    # Runs of older versions know no margin.
+    return float(run.parameters.get("pooling_margin", DEFAULT_MARGIN))
 
 
 def _write_tables(bundle: Path, report: Mapping[str, Any]) -> None:
@@ -336,7 +360,7 @@ def style_sheet() -> str:
 # --- provenance ------------------------------------------------------------------------------------------------------
 
 
-def _settings(run: ReportRun, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(run: ReportRun, selection: frames.Selection, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What the recomputation needs besides the tables."""
     from evaluation.report import ReportSettings
 
@@ -350,6 +374,8 @@ def _settings(run: ReportRun, provenance: Mapping[str, Any]) -> dict[str, Any]:
                 "replicates": run.parameters["replicates"],
                 "options": dict(run.parameters["options"]),
                 "arms": run.parameters["arms"],
+                "pooling_margin": _margin(run),
+                "verified_arms": ("hidden" if selection.hidden_only else "all") if run.campaign else "",
                 "randomised": False,
                 "scale": [1, points],
                 "names": {
@@ -387,6 +413,7 @@ def _provenance(
             "temperature": classifier.settings.get("temperature"),
         },
         "arms": selection.arms,
+        "arms_asked_for": run.parameters["arms"],
         "campaign": _about_campaign(run.campaign) if run.campaign else None,
         "annotators": int(made.judgments["annotator"].nunique()),
         "raters": int(made.ratings["annotator"].nunique()),

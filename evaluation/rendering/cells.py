@@ -92,8 +92,8 @@ def scale_of(kind: str) -> str:
     return "percent" if "percent" in kind else "number"
 
 
-PARTS: Final = ("", "_low", "_high", "_se", "_n", "_reason")
-"""The columns that one estimate becomes in flat tables: value, bounds, standard error, n and reason."""
+PARTS: Final = ("", "_low", "_high", "_se", "_n", "_reason", "_notes")
+"""The columns that one estimate becomes in flat tables: value, bounds, standard error, n, reason and notes."""
 
 
 def flat_columns(table: Table) -> list[tuple[str, str, str]]:
@@ -102,8 +102,8 @@ def flat_columns(table: Table) -> list[tuple[str, str, str]]:
     for column in table["columns"]:
         key, title, kind = column["key"], column["title"], column.get("kind", "text")
         if any(is_estimate(row.get(key)) for row in table["rows"]):
-            titles = ("", " low", " high", " SE", " n", " reason")
-            kinds = (scale_of(kind),) * 4 + ("count", "text")
+            titles = ("", " low", " high", " SE", " n", " reason", " notes")
+            kinds = (scale_of(kind),) * 4 + ("count", "text", "text")
             columns += [
                 (f"{key}{part}", f"{title}{more}", what) for part, more, what in zip(PARTS, titles, kinds, strict=True)
             ]
@@ -121,7 +121,8 @@ def flat_rows(table: Table) -> Iterator[dict[str, Any]]:
             value = row.get(key)
             if is_estimate(value):
                 low, high = value.get("interval") or (None, None)
-                values = (value["value"], low, high, value.get("se"), value["n"], value.get("reason"))
+                said = "; ".join(map(str, value.get("notes") or ())) or None
+                values = (value["value"], low, high, value.get("se"), value["n"], value.get("reason"), said)
                 flat.update({f"{key}{part}": found for part, found in zip(PARTS, values, strict=True)})
             elif isinstance(value, list | tuple):
                 flat[key] = cell_text(value)

@@ -14,9 +14,9 @@ from evaluation.rendering.cells import (
     file_name,
     is_estimate,
     number_text,
-    reason_text,
     scale_of,
 )
+from evaluation.rendering.notes import Footnotes
 
 PACKAGES: Final = ("booktabs", "graphicx", "longtable", "array")
 LONG: Final = 40
@@ -65,6 +65,9 @@ _SPECIAL: Final[Mapping[str, str]] = {
     "\u03c0": r"\ensuremath{\pi}",
     "\u03c1": r"\ensuremath{\rho}",
     "\u03c7": r"\ensuremath{\chi}",
+    "\u2020": r"\ensuremath{\dagger}",
+    "\u2021": r"\ensuremath{\ddagger}",
+    "\u00a7": r"\S{}",
     "\u00b2": r"\ensuremath{^2}",
     "\u202f": r"\,",
     "\u00a0": "~",
@@ -90,20 +93,24 @@ def escape(text: str) -> str:
     return "".join(parts)
 
 
-def cell(value: Any, kind: str, reasons: dict[str, str]) -> str:
-    """Give a cell; an estimate as its value and its interval in small type, a reason as a letter for the note."""
+def cell(value: Any, kind: str, notes: Footnotes) -> str:
+    """Give a cell; an estimate as its value and its interval in small type, reasons and notes as marks for below."""
     if not is_estimate(value):
         parts = re.findall(r"\S+|\s+", cell_text(value, kind))
         return "".join(r"\allowbreak{}".join(map(escape, _pieces(part))) for part in parts)
     if value["value"] is None:
-        words = reason_text(value.get("reason"))
-        letter = reasons.setdefault(words, chr(97 + len(reasons)))
-        return rf"\emph{{undefined}}\textsuperscript{{{letter}}}"
+        return r"\emph{undefined}" + _raised([notes.reason(value.get("reason"))])
     text = escape(number_text(float(value["value"]), scale_of(kind)))
+    reason = [] if value.get("interval") or not value.get("reason") else [notes.reason(value["reason"])]
+    text += _raised([*notes.notes(value), *reason])
     if value.get("interval"):
         low, high = (escape(number_text(float(bound), scale_of(kind))) for bound in value["interval"])
         text += rf" {{\scriptsize [{low}, {high}]}}"
     return text
+
+
+def _raised(marks: list[str]) -> str:
+    return rf"\textsuperscript{{{escape(','.join(marks))}}}" if marks else ""
 
 
 def _pieces(word: str) -> list[str]:
@@ -117,9 +124,9 @@ def table_latex(table: Table, *, note: str = "") -> str:
     wordy = {key for key, _, kind in columns if kind in ("text", "long_text") and _longest(table, key) > 28}
     layout = "".join(_column_layout(key, kind, wordy, len(columns)) for key, _, kind in columns)
     head = " & ".join(rf"\textbf{{{escape(title)}}}" for _, title, _ in columns) + r" \\"
-    reasons: dict[str, str] = {}
-    body = [" & ".join(cell(row.get(key), kind, reasons) for key, _, kind in columns) + r" \\" for row in table["rows"]]
-    said = [rf"\textsuperscript{{{letter}}}because {escape(words)}." for words, letter in reasons.items()]
+    notes = Footnotes(table)
+    body = [" & ".join(cell(row.get(key), kind, notes) for key, _, kind in columns) + r" \\" for row in table["rows"]]
+    said = [(_raised([mark]) if mark else "") + escape(words) for mark, words in notes.lines()]
     if not body:
         body = [rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{no rows}}}} \\"]
     caption = rf"\caption{{{escape('. '.join(part for part in (str(table['title']), note) if part))}}}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from evaluation.intervals import DEFAULT_CONFIDENCE
 from evaluation.rendering.cells import (
     Table,
     all_tables,
@@ -20,9 +21,9 @@ from evaluation.rendering.cells import (
     is_estimate,
     number_text,
     plain,
-    reason_text,
     scale_of,
 )
+from evaluation.rendering.notes import Footnotes
 
 INK: Final = "#1b1f24"
 """The colour figures draw text and axes in; on a page it becomes the colour of the text."""
@@ -120,10 +121,16 @@ def body(report: Mapping[str, Any], figures: Figures, *, files: str = "", printe
             for section in sections
         ),
         "</ul></nav>",
-        *(_section(section, figures, files, printed) for section in sections),
+        *(_section(section, figures, files, printed, _level(report)) for section in sections),
         "</article>",
     ]
     return "\n".join(parts)
+
+
+def _level(report: Mapping[str, Any]) -> str:
+    """Give the confidence of the report's intervals in percent."""
+    options = (report.get("settings") or {}).get("options") or {}
+    return f"{100 * float(options.get('confidence', DEFAULT_CONFIDENCE)):g}"
 
 
 def status_text(report: Mapping[str, Any]) -> str:
@@ -140,7 +147,7 @@ def _header(report: Mapping[str, Any]) -> str:
     )
 
 
-def _section(section: Mapping[str, Any], figures: Figures, files: str, printed: bool) -> str:
+def _section(section: Mapping[str, Any], figures: Figures, files: str, printed: bool, level: str) -> str:
     identifier = text(section["id"])
     parts = [
         f'<section id="{identifier}" aria-labelledby="{identifier}-title">',
@@ -156,7 +163,7 @@ def _section(section: Mapping[str, Any], figures: Figures, files: str, printed: 
     for place, table in enumerate(section["tables"]):
         long = len(table["rows"]) > FOLDED_ROWS and (place > 0 or bool(section["figures"]))
         limit = (FIRST_PRINTED_ROWS if place == 0 and not section["figures"] else PRINTED_ROWS) if printed else None
-        parts.append(table_html(table, files=files, folded=long and not printed, printed=limit))
+        parts.append(table_html(table, files=files, folded=long and not printed, printed=limit, level=level))
     if not section["figures"] and not section["tables"]:
         parts.append('<p class="nothing">There is nothing to show here for these data.</p>')
     parts.append("</section>")
@@ -189,16 +196,19 @@ def _figure(figure: Mapping[str, Any], figures: Figures, files: str) -> str:
     )
 
 
-def table_html(table: Table, *, files: str = "", folded: bool = False, printed: int | None = None) -> str:
-    """Give one table; estimates show value, interval drawn and written, and n; reasons stand below it, lettered.
+def table_html(
+    table: Table, *, files: str = "", folded: bool = False, printed: int | None = None, level: str = "95"
+) -> str:
+    """Give one table; estimates show value, interval drawn and written, and n; reasons and notes stand below it.
 
-    With `printed` only so many rows are given, and no interval is drawn.
+    `level` is the confidence of the intervals in percent. With `printed` only so many rows are given, and no interval
+    is drawn.
     """
     identifier = text(table["id"])
     columns = [(column["key"], column["title"], column.get("kind", "text")) for column in table["columns"]]
     classes = {key: _class_of(table, key) for key, _, _ in columns}
     spans = {key: _span(table, key) for key, _, _ in columns}
-    writer = _Cells(drawn=printed is None)
+    writer = _Cells(Footnotes(table, printed), drawn=printed is None)
     shown = table["rows"][:printed]
     rows = []
     for row in shown:
@@ -219,18 +229,18 @@ def table_html(table: Table, *, files: str = "", folded: bool = False, printed: 
         f'aria-labelledby="table-{identifier}-title"><table><caption id="table-{identifier}-title">{title}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
-    whole = drawn + _notes(table, writer, files=files, rows=len(shown))
+    whole = drawn + _notes(table, writer, files=files, rows=len(shown), level=level)
     if not folded:
         return whole
     return f"<details><summary>{title} ({len(table['rows'])} rows)</summary>{whole}</details>"
 
 
-def _notes(table: Table, writer: _Cells, *, files: str, rows: int) -> str:
-    """Give what stands below a table: its caption, the reasons its cells refer to, its counterpart, its files."""
+def _notes(table: Table, writer: _Cells, *, files: str, rows: int, level: str) -> str:
+    """Give what stands below a table: its caption, the reasons and notes of its cells, its counterpart, its files."""
     parts = [text(table["caption"])] if table.get("caption") else []
-    parts += [f"<sup>{letter}</sup> because {text(reason)}." for reason, letter in writer.reasons.items()]
+    parts += [f"<sup>{mark}</sup> {text(words)}" if mark else text(words) for mark, words in writer.notes.lines()]
     if writer.methods:
-        parts.append(f"Intervals (95 %): {text('; '.join(writer.methods))}.")
+        parts.append(f"Intervals ({level} %): {text('; '.join(writer.methods))}.")
     if rows < len(table["rows"]):
         parts.append(f"The first {rows} of {len(table['rows'])} rows; all are in the workbook and as CSV.")
     notes = [f'<p class="table-note">{" ".join(parts)}</p>'] if parts else []
@@ -265,11 +275,11 @@ def _span(table: Table, key: str) -> tuple[float, float]:
 
 
 class _Cells:
-    """Writes the cells of one table and remembers the reasons its notes must give, each under a letter."""
+    """Writes the cells of one table and remembers what must be said below it."""
 
-    def __init__(self, *, drawn: bool) -> None:
+    def __init__(self, notes: Footnotes, *, drawn: bool) -> None:
+        self.notes = notes
         self.drawn = drawn
-        self.reasons: dict[str, str] = {}
         self.methods: dict[str, None] = {}
 
     def cell(self, value: Any, kind: str, span: tuple[float, float]) -> str:
@@ -282,24 +292,19 @@ class _Cells:
             return "".join(f'<span class="line">{text(line)}</span>' for line in value.split("\n"))
         return text(cell_text(value, kind))
 
-    def _because(self, reason: str | None) -> str:
-        words = reason_text(reason)
-        place = len(self.reasons)
-        letter = self.reasons.setdefault(words, chr(97 + place) if place < 26 else str(place + 1))
-        return f"<sup>{letter}</sup>"
-
     def _estimate(self, estimate: Mapping[str, Any], kind: str, span: tuple[float, float]) -> str:
         scale = scale_of(kind)
         count = f"n\u00a0=\u00a0{number_text(float(estimate['n']), 'count')}"
         about = text("; ".join(estimate.get("notes", ())))
         hint = f' title="{about}"' if about and self.drawn else ""
         if estimate["value"] is None:
-            word = f'<span class="undefined"{hint}>undefined{self._because(estimate.get("reason"))}</span>'
+            raised = _raised([self.notes.reason(estimate.get("reason"))])
+            word = f'<span class="undefined"{hint}>undefined{raised}</span>'
             return f'{word} <span class="n">{count}</span>'
-        value = f"<b{hint}>{number_text(float(estimate['value']), scale)}</b>"
+        value = f"<b{hint}>{number_text(float(estimate['value']), scale)}</b>{_raised(self.notes.notes(estimate))}"
         if not estimate.get("interval"):
             reason = estimate.get("reason")
-            why = f' <span class="undefined">no interval{self._because(reason)}</span>' if reason else ""
+            why = f' <span class="undefined">no interval{_raised([self.notes.reason(reason)])}</span>' if reason else ""
             return f'{value}{why} <span class="n">{count}</span>'
         if estimate.get("method"):
             self.methods.setdefault(_general(str(estimate["method"])))
@@ -311,6 +316,10 @@ class _Cells:
         place = (0.0, 1.0) if low >= 0 and high <= 1 else span
         bar = _whisker(float(estimate["value"]), low, high, place)
         return f'{value} <span class="n">{written}</span> {bar} <span class="n">{count}</span>'
+
+
+def _raised(marks: Sequence[str]) -> str:
+    return f"<sup>{text(','.join(marks))}</sup>" if marks else ""
 
 
 def _general(method: str) -> str:

@@ -59,7 +59,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def table_csv(table: Table) -> str:
-    """Give a report's table as CSV, each estimate as value, bounds, standard error, n and reason."""
+    """Give a report's table as CSV, each estimate as value, bounds, standard error, n, reason and notes."""
     columns = [key for key, _, _ in flat_columns(table)]
     return "".join(csv_lines(columns, ([row.get(key) for key in columns] for row in flat_rows(table))))
 
@@ -137,7 +137,7 @@ def _fill(sheet: Any, title: str, table: Table) -> None:
     from openpyxl.styles import Alignment, Border, Font, Side
     from openpyxl.utils import get_column_letter
 
-    columns = flat_columns(table)
+    columns = _filled(table)
     _put(sheet, 1, 1, title, bold=True)
     rule = Border(bottom=Side(style="thin"))
     for place, (_, head, _) in enumerate(columns, start=1):
@@ -167,6 +167,17 @@ def _fill(sheet: Any, title: str, table: Table) -> None:
     sheet.freeze_panes = "B3"
     if table["rows"]:
         sheet.auto_filter.ref = f"A2:{get_column_letter(len(columns))}{len(table['rows']) + 2}"
+
+
+def _filled(table: Table) -> list[tuple[str, str, str]]:
+    """Give the columns of a sheet: those of the CSV, without columns of notes that hold none."""
+    rows = list(flat_rows(table))
+    plain_keys = {column["key"] for column in table["columns"]}
+    return [
+        column
+        for column in flat_columns(table)
+        if column[0] in plain_keys or not column[0].endswith("_notes") or any(row.get(column[0]) for row in rows)
+    ]
 
 
 def _format_of(kind: str, value: float) -> str:

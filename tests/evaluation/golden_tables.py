@@ -298,6 +298,43 @@ def data() -> list[Row]:
     ]
 
 
+def response_rate() -> list[Row]:
+    """Turn by turn: every drawn turn weighs the same here, and who labelled it stands in the judgments."""
+    given = {
+        (row.dialogue, str(row.turn), row.kind, row.system if isinstance(row.system, str) else None)
+        for row in corpus.judgments().itertuples()
+    }
+    rows = []
+    for dataset, system, frame in groups():
+        kind = "reference" if system == "reference" else "response"
+        drawn = [row for row in frame.itertuples() if pd.notna(row.inclusion_probability)]
+        drawn = [row for row in drawn if pd.notna(row.user_label) and pd.notna(row.response_label)]
+        if not drawn:
+            continue
+        resolved = [row for row in drawn if pd.notna(row.user_verified) and pd.notna(row.response_verified)]
+        matched = [row for row in resolved if row.user_verified == row.response_verified]
+        answered = [
+            row
+            for row in drawn
+            if (row.dialogue, str(row.turn), "user", None) in given
+            and (row.dialogue, str(row.turn), kind, system) in given
+        ]
+        rows.append(
+            {
+                "dataset": dataset,
+                "system": shown(system),
+                "stratum": "all",
+                "drawn": len(drawn),
+                "answered": len(answered),
+                "resolved": len(resolved),
+                "share": len(resolved) / len(drawn),
+                "low": len(matched) / len(drawn),
+                "high": (len(matched) + len(drawn) - len(resolved)) / len(drawn),
+            }
+        )
+    return rows
+
+
 def people() -> list[Row]:
     return [
         {"what": "judgments", "n": len(corpus.judgments()), "people": 2},
@@ -326,11 +363,13 @@ def provenance() -> list[Row]:
         "settings.arms": "independent",
         **{f"settings.options.{name}": value for name, value in options.items()},
         "settings.permutations": str(PERMUTATIONS),
+        "settings.pooling_margin": "0.05",
         "settings.randomised": "False",
         "settings.replicates": str(REPLICATES),
         "settings.scale": "1, 5",
         "settings.seed": "7",
         "settings.sensitivity": "True",
+        "settings.verified_arms": "–",
         "who": "x, y",
     }
     return [{"field": field, "value": value} for field, value in found.items()]
@@ -468,7 +507,7 @@ def f1() -> list[Row]:
                 either = counts[place].sum() + counts[:, place].sum()
                 return float(2 * counts[place, place] / either) if either else math.nan
 
-            present = emotion in truth or emotion in said
+            present = sum(emotion in pair for pair in pairs)  # what an F1 rests on: the turns with that emotion
             raw = f1_score(truth, said, **of)
             seen = [label for pair in human for label in pair]
             rows.append(
@@ -478,13 +517,15 @@ def f1() -> list[Row]:
                     "emotion": emotion,
                     "support": truth.count(emotion),
                     "predicted": said.count(emotion),
-                    "precision": Value(precision_score(truth, said, **of), len(pairs))
+                    "precision": Value(precision_score(truth, said, **of), said.count(emotion))
                     if emotion in said
                     else Undefined(),
-                    "recall": Value(recall_score(truth, said, **of), len(pairs)) if emotion in truth else Undefined(),
+                    "recall": Value(recall_score(truth, said, **of), truth.count(emotion))
+                    if emotion in truth
+                    else Undefined(),
                     **three(
                         "f1",
-                        bootstrapped(raw, len(pairs), frame, "reference_label", "response_label", one)
+                        bootstrapped(raw, present, frame, "reference_label", "response_label", one)
                         if present
                         else Undefined(),
                         Value(f1_score(*scores(human), **of)) if emotion in seen else Undefined(),
@@ -723,9 +764,25 @@ def agreement_labels() -> list[Row]:
                 "emotion": emotion,
                 "prevalence": Value(given / (2 * len(wide)), len(wide)),
                 "specific_agreement": Value(2 * (first & second).sum() / given) if given else Undefined(),
+                **_one_against_the_rest(first, second),
             }
         )
     return rows
+
+
+def _one_against_the_rest(first: pd.Series, second: pd.Series) -> Row:
+    """Alpha, Fleiss' kappa and AC1 of a yes-no label by two raters, from its shares."""
+    n = len(first)
+    same, yes = float((first == second).mean()), float((first.sum() + second.sum()) / (2 * n))
+    by_chance = yes**2 + (1 - yes) ** 2
+    mixed = 2 * yes * (1 - yes)
+    if not mixed:
+        return {"krippendorff_alpha": Undefined(), "fleiss_kappa": Undefined(), "gwet_ac1": Value(1.0, n)}
+    return {
+        "krippendorff_alpha": Value(1 - (1 - same) / (mixed * 2 * n / (2 * n - 1)), n),
+        "fleiss_kappa": Value((same - by_chance) / (1 - by_chance), n),
+        "gwet_ac1": Value((same - mixed) / (1 - mixed), n),
+    }
 
 
 def agreement_annotators() -> list[Row]:
@@ -763,9 +820,11 @@ def _validated() -> Iterator[tuple[str, str, str, str, pd.DataFrame]]:
         ("response", "system response"),
         ("reference", "reference response"),
     ):
+        # Of INSPIRED no text is verified, so that nothing is said of it: all is ReDial.
         frame = _texts(role)
+        frame = frame[frame["dataset"] == "ReDial"]
         yield role, words, "all", "all", frame
-        yield role, words, "ReDial", "all", frame[frame["dataset"] == "ReDial"]
+        yield role, words, "ReDial", "all", frame
         if role == "response":
             for system in SYSTEMS:
                 yield role, words, "all", system, frame[frame["system"] == system]
@@ -788,6 +847,7 @@ def validation() -> list[Row]:
                 "cohen_kappa": Value((right - by_chance) / (1 - by_chance), n),
                 "macro_f1": Value(macro_of(joint), n),
                 # The table holds no confidence of the reference's own: only users and responses are calibrated.
+                "calibration_error": None if role == "reference" else Value(_rms(frame, verified, role), n),
                 "ece": None if role == "reference" else Value(_ece(frame, verified, role), n),
             }
         )
@@ -804,6 +864,48 @@ def _ece(frame: pd.DataFrame, verified: pd.DataFrame, role: str) -> float:
     bins = pd.cut(sure, np.arange(0, 1.01, 0.1), labels=False)
     gaps = (weight * (right.astype(float) - sure)).groupby(bins).sum().abs()
     return float(gaps.sum() / weight.sum())
+
+
+def _rms(frame: pd.DataFrame, verified: pd.DataFrame, role: str) -> float:
+    """Root of the squared gaps of the bins, less the variance of each, summed over texts or over whole dialogues."""
+    held = verified[f"{role}_label"].value_counts()
+    there = frame[f"{role}_label"].value_counts()
+    texts = [
+        {
+            "label": label,
+            "weight": there[label] / held[label],
+            "unseen": 1 - held[label] / there[label],
+            "gap": float(label == human) - sure,
+            "bin": math.ceil(round(sure * 10, 9)) - 1,
+            "dialogue": dialogue,
+        }
+        for label, human, sure, dialogue in zip(
+            verified[f"{role}_label"],
+            verified[f"{role}_verified"],
+            verified[f"{role}_confidence"].astype(float),
+            verified["dialogue"],
+            strict=True,
+        )
+    ]
+    bins: list[list[dict[str, Any]]] = [[]]
+    for place in range(10):
+        bins[-1] += [text for text in texts if text["bin"] == place]
+        if len(bins[-1]) >= 10 and sum(text["bin"] > place for text in texts) >= 10:
+            bins.append([])
+    whole = len(texts) > 2 * len({text["dialogue"] for text in texts})
+    found, total = 0.0, sum(text["weight"] for text in texts)
+    for part in bins:
+        mass = sum(text["weight"] for text in part)
+        mean = sum(text["weight"] * text["gap"] for text in part) / mass
+        sums: dict[Any, float] = defaultdict(float)
+        for place, text in enumerate(part):
+            spread = math.sqrt(text["unseen"] * len(part) / (len(part) - 1))
+            sums[text["dialogue"] if whole else place] += text["weight"] * (text["gap"] - mean) * spread
+        units = len({text["dialogue"] for text in texts})
+        factor = units / (units - 1) if whole else 1.0
+        noise = factor * sum(value**2 for value in sums.values()) / mass**2
+        found += mass / total * (mean**2 - noise)
+    return math.sqrt(max(0.0, found))
 
 
 def validation_labels() -> list[Row]:
@@ -866,8 +968,19 @@ def anchoring() -> list[Row]:
         {"what": "check: dialogues resampled", "effect": Value(effect(table).value)},
         {"what": "check: log odds ratio", "effect": Value(float(logit.params["shown"]), within=1e-5)},
     ]
+    # Right or wrong says the other annotator, where she labelled blind.
+    other = {"r1": "r2", "r2": "r1"}
+    blind = {(row.item, row.annotator): row.label for row in table.itertuples() if row.arm == "hidden"}
+    truth = [blind.get((row.item, other[row.annotator])) for row in table.itertuples()]
+    table["right"] = [
+        None if label is None else label == shown for label, shown in zip(truth, table["prelabel"], strict=True)
+    ]
+    rows.append({"what": "classifier right", "effect": effect(table[table["right"].eq(True)])})
+    rows.append({"what": "classifier wrong", "effect": effect(table[table["right"].eq(False)])})
     for stratum in sorted(table["stratum"].unique()):
         rows.append({"what": f"stratum: {stratum}", "effect": effect(table[table["stratum"] == stratum])})
+    for annotator in ("r1", "r2"):
+        rows.append({"what": f"annotator: {annotator}", "effect": effect(table[table["annotator"] == annotator])})
     return rows
 
 
@@ -886,6 +999,26 @@ def _rated() -> pd.DataFrame:
         for a, b in zip(frame["user_verified"], frame["response_verified"], strict=True)
     ]
     return frame
+
+
+def rating_means() -> list[Row]:
+    """Turns were drawn alike and no system has a hundred rated: both means are that of the turns' own means."""
+    rows = []
+    for system, outcome in itertools.product(("a", "b"), OUTCOMES):
+        frame = _rated()[(_rated()["system"] == system) & (_rated()["outcome"] == outcome)]
+        means = [float(np.mean(part["value"])) for _, part in frame.groupby(["dialogue", "turn"])]
+        mean = Value(sum(means) / len(means), len(means))
+        rows.append(
+            {
+                "dataset": "ReDial",
+                "system": system,
+                "outcome": outcome,
+                "turns": len(means),
+                "human": mean,
+                "corrected": mean,
+            }
+        )
+    return rows
 
 
 def _each() -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -980,6 +1113,7 @@ def quality() -> list[Row]:
                 "aligned": share_of_dialogues(list(zip(on["dialogue"], on["value"], strict=True)), (1.0, 5.0)),
                 "misaligned": share_of_dialogues(list(zip(off["dialogue"], off["value"], strict=True)), (1.0, 5.0)),
                 "difference": difference,
+                "model": "least squares",
                 "p": Noisy(p, 1e-7),
                 "p_holm": Noisy(float(p_holm), 1e-7),
                 "delta": Value(float(2 * u / (len(on) * len(off)) - 1), len(frame)),
@@ -1315,6 +1449,7 @@ def range_and_f1_correlation() -> list[Row]:
 GOLDEN: dict[str, Callable[[], list[Row]]] = {
     "data": data,
     "responses": lambda: as_given(corpus.RESPONSES),
+    "response-rate": response_rate,
     "people": people,
     "provenance": provenance,
     "headline": headline,
@@ -1348,6 +1483,7 @@ GOLDEN: dict[str, Callable[[], list[Row]]] = {
     "anchoring": anchoring,
     "rating-distribution": rating_distribution,
     "rating-agreement": rating_agreement,
+    "rating-means": rating_means,
     "quality": quality,
     "quality-sensitivity": quality_sensitivity,
     "quality-emotions": quality_emotions,

@@ -14,9 +14,12 @@ from evaluation.aggregation import (
     adjudication_order,
     dawid_skene,
     suggested_model,
+    verified_codes,
     verified_label,
     verified_labels,
 )
+from evaluation.coefficients import count_matrix
+from evaluation.consensus import METHODS, consensus, crowd_kit_table
 from evaluation.emotions import EMOTIONS
 from evaluation.tables import TableError
 
@@ -80,6 +83,37 @@ def test_dawid_and_skene_1979_gives_their_marginals_and_posteriors(
     assert np.abs(fit.posteriors - np.array(expected["posteriors"])).max() < tolerance
     # the paper prints .40 .42 .11 .07
     assert fit.marginals.round(2).tolist() == [0.40, 0.42, 0.11, 0.07]
+
+
+def test_the_default_smoothing_moves_1979_as_far_as_documented_and_no_label(
+    reference: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    # the case is fitted without smoothing (its input says so); 0.01 in every cell moves it by this much
+    (case,) = reference("dawid_skene")
+    given_, expected = case["input"], case["expected"]
+    assert given_["smoothing"] == 0
+    fit = dawid_skene(pd.DataFrame(given_["rows"]), labels=[str(k) for k in given_["labels"]], model="full")
+    assert fit.smoothing == 0.01
+    assert [int(label or 0) for label in fit.best] == expected["labels"]
+    assert fit.marginals.round(2).tolist() == [0.40, 0.42, 0.11, 0.07]
+    assert np.abs(fit.marginals - expected["class_marginals"]).max() == pytest.approx(1.87e-4, abs=1e-6)
+    assert np.abs(fit.posteriors - np.array(expected["posteriors"])).max() == pytest.approx(6.69e-3, abs=1e-5)
+
+
+def test_smoothing_keeps_posteriors_from_a_certainty_they_have_not_earned() -> None:
+    # why the default smooths: as many labels are right, and the true label is held for less impossible
+    right, loss = {}, {}
+    for smoothing in (0.0, 0.01):
+        hits, losses = [], []
+        for seed in range(3):
+            frame, truth = simulated(np.random.default_rng(seed), 150, 5, 3, [0.85] * 5)
+            fit = dawid_skene(frame, model="full", smoothing=smoothing, max_iterations=500)
+            true = np.array([EMOTIONS.index(truth[int(item)]) for item in fit.items])
+            hits.append((fit.posteriors.argmax(axis=1) == true).mean())
+            losses.append(-np.log(np.maximum(fit.posteriors[np.arange(len(true)), true], 1e-12)).mean())
+        right[smoothing], loss[smoothing] = np.mean(hits), np.mean(losses)
+    assert right[0.01] == pytest.approx(right[0.0], abs=0.01)
+    assert loss[0.01] < 0.6 * loss[0.0]
 
 
 def test_vote_shares_start_at_the_more_likely_of_two_optima_in_1979(
@@ -184,3 +218,96 @@ def test_the_adjudicator_sees_ties_first_then_the_most_doubtful() -> None:
     assert made["tie"].tolist() == [True, True, False]
     assert adjudication_order(table(rows), {"open": "joy"})["item"].tolist() == ["tie", "two-one"]
     assert adjudication_order(table(rows[:9])).empty
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from(EMOTIONS)), min_size=1, max_size=15),
+    st.lists(st.one_of(st.none(), st.sampled_from(EMOTIONS)), min_size=5, max_size=5),
+    st.booleans(),
+)
+def test_many_items_at_once_are_decided_by_the_same_rule(
+    votes: list[tuple[int, str]], adjudicated: list[str | None], allow_single: bool
+) -> None:
+    items = np.array([item for item, _ in votes], dtype=np.int64)
+    codes = np.array([EMOTIONS.index(label) for _, label in votes], dtype=np.int64)
+    decided = np.array([-1 if label is None else EMOTIONS.index(label) for label in adjudicated], dtype=np.int64)
+    found = verified_codes(count_matrix(items, codes, 7, 5), decided, allow_single)
+    for item in range(5):
+        one = verified_label([label for place, label in votes if place == item], adjudicated[item], allow_single)
+        assert (None if found[item] < 0 else EMOTIONS[found[item]]) == one.label
+
+
+def test_an_adjudicated_item_without_a_first_label_is_kept() -> None:
+    rows: Rows = [(1, "a", None), (2, "a", "joy"), (2, "b", "joy")]
+    made = verified_labels(table(rows), {1: "fear", 3: "anger"}).set_index("item")
+    assert made.loc["1"].tolist() == ["fear", "adjudicated", None, 0, 0]
+    assert made.loc["3"].tolist() == ["anger", "adjudicated", None, 0, 0]
+    assert made.loc["2", "source"] == "majority"
+
+
+def test_adjudicated_keys_and_labels_are_read_as_the_table_is() -> None:
+    rows: Rows = [(1, "a", "joy"), (1, "b", "fear")]
+    assert verified_labels(table(rows), {1.0: "joy"})["source"].tolist() == ["adjudicated"]
+    # a text is no number: it is another item, and is shown as such
+    assert verified_labels(table(rows), {"1.0": "joy"})["item"].tolist() == ["1", "1.0"]
+    with pytest.raises(TableError, match="'glee' is not in the declared set"):
+        verified_labels(table(rows), {1: "glee"})
+    with pytest.raises(TableError, match="empty"):
+        verified_labels(table(rows), {1: ""})
+
+
+def test_the_gold_label_of_the_table_is_an_adjudication() -> None:
+    frame = table([(1, "a", "joy"), (1, "b", "fear"), (2, "a", "joy")]).assign(gold_label=["fear", None, None])
+    made = verified_labels(frame)
+    assert made["label"].tolist() == ["fear", None]
+    assert verified_labels(frame, {1: "anger"})["label"].tolist() == ["anger", None]
+    assert adjudication_order(frame).empty
+    with pytest.raises(TableError, match="Row 2, column gold_label"):
+        verified_labels(frame.assign(gold_label=["fear", "joy", None]))
+
+
+def test_a_table_gets_one_label_per_item_with_its_reason_and_its_place_in_the_queue() -> None:
+    rows: Rows = [(f"sure{i:02d}", a, EMOTIONS[i % 7]) for i in range(30) for a in ("ada", "bo", "cy")]
+    rows += [("two-one", "ada", "joy"), ("two-one", "bo", "joy"), ("two-one", "cy", "fear")]
+    rows += [("tie", "ada", "joy"), ("tie", "bo", "fear"), ("alone", "ada", "joy"), ("skipped", "bo", None)]
+    made = consensus(table(rows))
+    items = made.items.set_index("item")
+    assert items["label"].to_dict() | {"tie": None} == items["label"].to_dict()
+    assert items.loc[["tie", "alone", "skipped"], "reason"].tolist() == ["tie", "single", "no_data"]
+    assert items["order"].dropna().to_dict() == {"tie": 1, "two-one": 2}
+    assert items.loc["two-one", "votes"] == 2
+    body = made.to_json()
+    assert body["unresolved"] == {"no_data": 1, "single": 1, "tie": 1}
+    by_item = {one["item"]: one for one in body["items"]}
+    assert sum(by_item["tie"]["posterior"].values()) == pytest.approx(1)
+    assert by_item["skipped"]["posterior"] is None
+    people = made.annotators.set_index("annotator")
+    # cy left two-one alone with the others' joy, and agreed in thirty items
+    assert (people.loc["cy", "agreement"], people.loc["cy", "compared"]) == (pytest.approx(30 / 31), 31)
+    assert people.loc["ada", "labels"] == 33
+    assert consensus(table(rows), allow_single=True).items.set_index("item").loc["alone", "source"] == "single"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_keeps_adjudicated_labels_and_says_what_it_did(method: Any) -> None:
+    frame, _ = simulated(np.random.default_rng(5), 60, 5, 3, [0.8] * 5)
+    made = consensus(frame, method, {0: "disgust"}, smoothing=0.02)
+    first = made.items.set_index("item").loc["0"]
+    assert (first["label"], first["source"]) == ("disgust", "adjudicated")
+    assert set(made.items["source"].dropna()) == {
+        "adjudicated",
+        {"majority": "majority", "dawid_skene": "full"}.get(method, "one_coin"),
+    }
+    assert made.fit is not None
+    assert made.fit.smoothing == 0.02
+    assert ("confusion" in made.to_json()["annotators"][0]) == (method == "dawid_skene")
+
+
+def test_labels_beside_a_shown_prelabel_do_not_count_but_their_items_stay() -> None:
+    frame = table([(1, "a", "joy"), (1, "b", "joy"), (2, "a", "fear")]).assign(arm=["shown", "hidden", "shown"])
+    assert consensus(frame).items["n"].tolist() == [1, 0]
+    assert consensus(frame, arms="all").items["n"].tolist() == [2, 1]
+    assert consensus(frame.assign(arm="shown")).fit is None
+    assert crowd_kit_table(frame).to_dict("list") == {"task": ["1"], "worker": ["b"], "label": ["joy"]}
+    with pytest.raises(ValueError, match="no method 'mace'"):
+        consensus(frame, "mace")  # type: ignore[arg-type]

@@ -730,3 +730,247 @@ def test_the_json_is_keyed_as_documented() -> None:
     ).to_json()
     assert {"weighted_agreement", "gwet_ac2", "percent_agreement"} <= set(weighted)
     assert "gwet_ac1" not in weighted
+
+
+# --- labels as they are written --------------------------------------------------------------------------------------
+
+
+def test_one_number_is_one_label_however_it_is_written_and_declared() -> None:
+    frame = table([["1", "1.0"], ["2", "2"], ["3.0", "3"], ["2.5", "2.50"]])
+    for labels in (None, ("1.0", "2", "2.5", "3"), ("1", "2", "2.50", "3.0")):
+        made = agreement(frame, AgreementOptions(labels=labels, level="interval", replicates=0))
+        assert made.facts["labels"] == ["1", "2", "2.5", "3"]
+        assert value(made, "krippendorff_alpha") == 1
+
+
+def test_the_interval_level_never_falls_back_to_positions() -> None:
+    # two texts, one number in floating point
+    frame = table([["9007199254740993", "9007199254740992"], ["1", "1"]])
+    for bad in (frame, table([["1", "2"], ["high", "1"]]), table([["1", "inf"], ["2", "1"]])):
+        with pytest.raises(TableError, match=r"distinct numbers.*--labels"):
+            agreement(bad, AgreementOptions(level="interval", replicates=0))
+
+
+def test_a_word_for_nothing_is_no_category_of_an_undeclared_set() -> None:
+    frame = table([["1", "nan"], ["2", "2"]])
+    with pytest.raises(TableError, match=r"Row 2, column label: 'nan' .* leave the cell empty"):
+        agreement(frame)
+    declared = AgreementOptions(labels=("1", "2", "nan"), level="ordinal", weights="linear", replicates=0)
+    assert agreement(frame, declared).facts["labels"] == ["1", "2", "nan"]
+
+
+def test_headers_with_spaces_are_the_same_headers() -> None:
+    frame = table([["x", "y"], ["x", "x"]])
+    spaced = frame.set_axis([" item", "annotator ", " label "], axis=1)
+    options = AgreementOptions(replicates=50)
+    assert agreement(spaced, options).to_json() == agreement(frame, options).to_json()
+    assert agreement(spaced, options).facts["labels"] == ["x", "y"]
+
+
+def test_composed_and_decomposed_letters_are_one_label() -> None:
+    made = agreement(table([["é", "e\u0301"], ["a", "a"]]), AgreementOptions(replicates=0))
+    assert value(made, "percent_agreement") == 1
+
+
+def test_emotions_but_for_their_case_are_warned_of() -> None:
+    made = agreement(table([["Joy", "Fear"], ["Joy", "joy?"]]), AgreementOptions(replicates=0))
+    assert made.facts["label_set"] == "observed"
+    assert len(made.facts["warnings"]) == 2
+    assert "'Joy' is 'joy' but for its case" in made.facts["warnings"][1]
+    both = agreement(table([["x", "X"]]), AgreementOptions(replicates=0)).facts["warnings"]
+    assert both[0].startswith("'X' and 'x' differ by case only")
+    assert agreement(table([["joy", "fear"]]), AgreementOptions(replicates=0)).facts["warnings"] == []
+
+
+def test_rows_without_a_label_are_named() -> None:
+    frame = table([["joy", "fear"]] * 6)
+    frame.loc[[1, 4, 6, 7, 8, 9], "label"] = None
+    facts = agreement(frame, AgreementOptions(replicates=0)).facts
+    assert (facts["n_without_label"], facts["rows_without_label"]) == (6, [2, 5, 7, 8, 9])
+
+
+def test_an_item_in_another_data_set_is_said_to_be_that() -> None:
+    frame = table([["joy", "fear"], ["joy", "joy"]]).assign(dialogue="d", dataset=["A", "A", "A", "B"])
+    with pytest.raises(
+        TableError, match="Row 3, column dataset: the item lies in the same dialogue of another data set in row 4"
+    ):
+        agreement(frame)
+
+
+def test_negative_seeds_and_replicates_are_refused() -> None:
+    for wrong in ({"seed": -1}, {"replicates": -1}):
+        with pytest.raises(ValueError, match="must not be negative"):
+            AgreementOptions(**wrong)  # type: ignore[arg-type]
+
+
+# --- weights and categories ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", co.WEIGHTINGS)
+def test_observed_categories_change_k_only_and_never_the_scale(weights: co.Weighting) -> None:
+    rng = np.random.default_rng(13)
+    # the middle and the ends of a declared scale of seven are never used
+    grid = [[None if k is None else (1, 2, 5)[k] for k in row] for row in random_grid(rng, 40, 3, 3, 0.1)]
+    declared = computed(grid, range(7), weights=weights, level="ordinal")
+    observed = computed(grid, range(7), weights=weights, level="ordinal", categories="observed")
+    moved = {"gwet_ac1", "gwet_ac2", "brennan_prediger"}
+    for name, estimate in declared.coefficients.items():
+        if name not in moved:
+            assert observed.coefficients[name].value == estimate.value, name
+            assert observed.linearised.get(name) == declared.linearised.get(name), name
+    for name in moved & set(declared.coefficients):
+        assert observed.coefficients[name].value != pytest.approx(declared.coefficients[name].value)
+    # AC by hand: T_w and K of the three labels that occur, with the weights of the scale of seven
+    table_of = co.agreement_weights(np.arange(7.0), weights)[np.ix_([1, 2, 5], [1, 2, 5])]
+    pi = np.array([observed.prevalence[label].value for label in ("1", "2", "5")])
+    agreed = value(observed, "percent_agreement" if weights == "identity" else "weighted_agreement")
+    chance = table_of.sum() / 6 * (pi * (1 - pi)).sum()
+    name = "gwet_ac1" if weights == "identity" else "gwet_ac2"
+    assert value(observed, name) == pytest.approx((agreed - chance) / (1 - chance))
+
+
+def test_observed_categories_leave_no_classifier_label_out() -> None:
+    frame = table([["joy", "joy"], ["fear", "fear"]]).assign(prelabel=["joy", "joy", "anger", "anger"])
+    made = agreement(frame, AgreementOptions(categories="observed", replicates=0)).classifier
+    assert made is not None
+    # nobody says anger, yet the classifier did, and was wrong
+    assert made.values["accuracy"].value == 0.5
+
+
+# --- linearised errors -----------------------------------------------------------------------------------------------
+
+
+def test_linearised_intervals_of_single_labels_agree_with_the_jackknife() -> None:
+    grid = random_grid(np.random.default_rng(17), 120, 3, 4, 0)
+    whole = computed(grid, range(4), intervals="linearised")
+    left_out = [computed(grid[:i] + grid[i + 1 :], range(4)) for i in range(len(grid))]
+    for name, estimate in whole.per_label["2"].items():
+        values = np.array([one.per_label["2"][name].value for one in left_out], dtype=float)
+        assert estimate.se == pytest.approx(np.sqrt((len(grid) - 1) * np.var(values)), rel=0.04), name
+        assert estimate.interval is not None
+        assert estimate.method == "item linearised, t(119)"
+
+
+@pytest.mark.parametrize("weights", co.WEIGHTINGS)
+def test_the_errors_of_a_pair_are_gwets_errors_of_two_raters(weights: co.Weighting) -> None:
+    made = computed(
+        random_grid(np.random.default_rng(18), 60, 2, 4, 0), range(4), weights=weights, intervals="linearised"
+    )
+    (pair,) = made.pairs
+    assert pair.values["scott"].se == pytest.approx(made.linearised["fleiss_kappa"].se)
+    gwet = made.linearised["gwet_ac1" if weights == "identity" else "gwet_ac2"]
+    assert pair.values["gwet"].se == pytest.approx(gwet.se)
+    assert pair.values["gwet"].interval == pytest.approx(gwet.interval)
+    assert made.annotators[0].values["scott"].interval is not None
+
+
+def test_pairs_that_share_no_item_are_counted_and_not_listed() -> None:
+    made = agreement(table([["joy", "joy", None], ["fear", None, "fear"]]), AgreementOptions(replicates=5)).to_json()
+    assert set(made["pairwise"]) == {"r0-r1", "r0-r2"}
+    assert made["pairs_without_common_items"] == 1
+
+
+# --- the classifier and the verified label ---------------------------------------------------------------------------
+
+
+def test_the_classifier_is_compared_unweighted_whatever_the_weights() -> None:
+    rng = np.random.default_rng(19)
+    frame = with_classifier(simulated(rng, 40), rng, 0.6)
+    plain = agreement(frame, AgreementOptions(replicates=30))
+    weighted = agreement(frame, AgreementOptions(replicates=30, weights="quadratic", level="ordinal"))
+    assert plain.classifier is not None
+    assert weighted.classifier is not None
+    assert weighted.classifier.to_json() == plain.classifier.to_json()
+    assert set(plain.classifier.human) == {"percent_agreement", "fleiss_kappa", "gwet_ac1", "krippendorff_alpha"}
+    assert weighted.classifier.human["fleiss_kappa"].value == value(plain, "fleiss_kappa")
+
+
+def test_a_single_label_is_verified_only_where_that_is_allowed() -> None:
+    frame = table([["joy", None], ["fear", "fear"], ["joy", "fear"]]).assign(prelabel="joy")
+    usual = agreement(frame, AgreementOptions(replicates=0)).classifier
+    single = agreement(frame, AgreementOptions(replicates=0, allow_single=True)).classifier
+    assert usual is not None
+    assert single is not None
+    assert (usual.values["accuracy"].n, usual.values["accuracy"].value) == (1, 0)
+    assert (single.values["accuracy"].n, single.values["accuracy"].value) == (2, 0.5)
+    assert usual.resolved["unresolved_single"] == single.resolved["single"] == 1
+    assert usual.resolved["unresolved_tie"] == 1
+
+
+def test_the_adjudicated_label_of_the_table_decides_for_the_classifier() -> None:
+    frame = table([["joy", "fear"], ["fear", "fear"], ["joy", None]]).assign(
+        prelabel=["joy", "joy", "joy", "joy", "joy"], gold_label=["joy", None, "joy", "joy", None]
+    )
+    made = agreement(frame, AgreementOptions(replicates=0))
+    assert made.classifier is not None
+    assert made.classifier.resolved["adjudicated"] == 2
+    assert (made.classifier.values["accuracy"].n, made.classifier.values["accuracy"].value) == (2, 1)
+    # a mapping comes before the column, and keys are keys however they are written
+    told = agreement(frame, AgreementOptions(replicates=0), verified={0.0: "fear", 2: "joy"}).classifier
+    assert told is not None
+    assert (told.values["accuracy"].n, told.values["accuracy"].value) == (3, pytest.approx(2 / 3))
+    with pytest.raises(TableError, match="Row 2, column gold_label: the item '0' has another"):
+        agreement(frame.assign(gold_label=["joy", "fear", None, None, None]))
+
+
+@pytest.mark.parametrize(
+    ("verified", "message"),
+    [({"1.0": "joy"}, "item '1.0' is not in"), ({1: "glee"}, "label 'glee'"), ({1: ""}, "empty")],
+)
+def test_an_adjudication_that_fits_nothing_is_refused(verified: dict[Any, str], message: str) -> None:
+    frame = table([["joy", "fear"], ["fear", "fear"]]).assign(prelabel="joy")
+    with pytest.raises(TableError, match=message):
+        agreement(frame, AgreementOptions(replicates=0), verified=verified)
+
+
+def test_the_prelabel_belongs_to_the_item_whichever_row_carries_it() -> None:
+    frame = table([["joy", "joy", "fear"], ["fear", "fear", "fear"]]).assign(
+        arm=["hidden", "hidden", "shown"] * 2, prelabel=[None, None, "joy", None, None, "joy"]
+    )
+    skipped = frame.assign(arm="hidden")
+    skipped.loc[[2, 5], "label"] = None
+    for each in (frame, skipped):
+        made = agreement(each, AgreementOptions(replicates=0)).classifier
+        assert made is not None
+        assert (made.values["accuracy"].n, made.values["accuracy"].value) == (2, 0.5)
+
+
+def test_precision_recall_and_f1_of_each_label_with_the_titled_matrix() -> None:
+    human = ["joy"] * 4 + ["fear"] * 3 + ["anger"] * 3
+    said = ["joy", "joy", "joy", "fear", "fear", "fear", "joy", "anger", "anger", "joy"]
+    frame = table([[label, label] for label in human]).assign(prelabel=np.repeat(said, 2))
+    for intervals in ("bootstrap", "linearised"):
+        made = agreement(frame, AgreementOptions(replicates=200, intervals=intervals)).classifier  # type: ignore[arg-type]
+        assert made is not None
+        # joy: said 5 times, 3 of them right, 4 by people
+        scores = made.per_label["joy"]
+        assert [scores[name].value for name in ("precision", "recall", "f1")] == pytest.approx([3 / 5, 3 / 4, 6 / 9])
+        assert all(scores[name].interval is not None for name in scores)
+        absent = made.per_label["disgust"]
+        assert [absent[name].reason for name in absent] == ["never_predicted", "no_support", "class_absent"]
+    body = made.to_json()
+    assert body["per_label"]["joy"]["support"] == 4
+    assert body["per_label"]["joy"]["predicted"] == 5
+    assert body["matrix"]["title"].startswith("Misclassification: human label (rows)")
+    place = {label: k for k, label in enumerate(body["matrix"]["labels"])}
+    assert body["matrix"]["counts"][place["anger"]][place["joy"]] == 1
+    # F1 of joy by its definition: 3 hits of worth 2, 1 missed, 2 false, n = 10
+    ratio, whole = 6 / 9, 9
+    squares = 3 * (2 - 2 * ratio) ** 2 + 3 * ratio**2
+    assert made.per_label["joy"]["f1"].se == pytest.approx(np.sqrt(10 / 9 * squares) / whole)
+
+
+def test_every_number_of_the_json_has_at_most_twelve_digits() -> None:
+    rng = np.random.default_rng(23)
+    frame = with_classifier(simulated(rng, 20), rng, 0.7)
+    for intervals in ("bootstrap", "linearised"):
+        made = agreement(frame, AgreementOptions(replicates=40, intervals=intervals, allow_single=True)).to_json()  # type: ignore[arg-type]
+
+        def check(part: Any) -> None:
+            if isinstance(part, dict | list):
+                for one in part.values() if isinstance(part, dict) else part:
+                    check(one)
+            elif isinstance(part, float):
+                assert part == float(f"{part:.12g}")
+
+        check(made)

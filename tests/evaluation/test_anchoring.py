@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.anchoring import Anchoring, anchoring_effect, anchoring_power, power_table
+from evaluation.anchoring import Anchoring, anchoring_effect, anchoring_power, blind_truth, power_table
 from evaluation.emotions import EMOTIONS
+from evaluation.pooling import pooling
 from evaluation.tables import TableError
 
 
@@ -103,7 +104,7 @@ def test_the_tables_own_strata_are_reported() -> None:
     frame, _ = simulated(4)
     frame["stratum"] = np.where(frame["prelabel"] == "joy", "joy", "other")
     found = made(frame)
-    assert list(found.by_stratum) == ["joy", "other"]
+    assert list(found.by_stratum) == ["classifier right", "classifier wrong", "joy", "other"]
     assert found.by_stratum["other"].value is not None
 
 
@@ -154,3 +155,58 @@ def test_the_power_table_has_a_row_for_every_combination() -> None:
     assert table.columns.tolist() == ["assignments", "hidden_share", "effect", "power"]
     assert len(table) == 4
     assert table.equals(power_table((150, 300), (0.3,), (0.1, 0.15), replications=20))
+
+
+def test_what_is_right_say_the_others_who_labelled_blind_and_nobody_judges_herself() -> None:
+    rows = [("i", "ada", "joy", "hidden"), ("i", "bo", "fear", "hidden"), ("i", "cleo", "fear", "shown")]
+    rows += [("j", "ada", "joy", "hidden"), ("j", "bo", "joy", "shown")]
+    frame = pd.DataFrame(rows, columns=["item", "annotator", "label", "arm"])
+    # i: for ada bo's label, for bo ada's, for cleo a tie; j: for ada nobody's, for bo ada's
+    assert [label if isinstance(label, str) else None for label in blind_truth(frame)] == [
+        "fear",
+        "joy",
+        None,
+        None,
+        "joy",
+    ]
+
+
+def test_harm_is_none_without_an_effect_where_labels_judging_themselves_would_find_some() -> None:
+    """Three labels an item, half of them blind, nobody follows: by the blind majority the arms seem to differ."""
+    others: dict[str, list[float]] = {"right": [], "wrong": []}
+    themselves: dict[str, list[float]] = {"right": [], "wrong": []}
+    for seed in range(25):
+        frame, _ = simulated(seed, items=300, hidden=0.5)
+        frame = frame.groupby("item").sample(3, random_state=seed).reset_index(drop=True)
+        blind = frame[frame["arm"] == "hidden"].groupby("item")["label"]
+        agreed = blind.first()[(blind.nunique() == 1) & (blind.size() >= 2)].to_dict()
+        for found, verified in ((others, None), (themselves, agreed)):
+            strata = anchoring_effect(frame, verified=verified, replicates=0, quick=True).by_stratum
+            for name in found:
+                found[name].append(strata[f"classifier {name}"].value or 0.0)
+    assert abs(np.mean(others["right"])) < 0.02
+    assert abs(np.mean(others["wrong"])) < 0.04
+    assert np.mean(themselves["right"]) < -0.08
+
+
+def test_following_wrong_labels_is_found_by_the_others_blind_labels() -> None:
+    frame, _ = simulated(0, items=200, hidden=0.5, followed=0.5)
+    strata = made(frame).by_stratum
+    assert (strata["classifier wrong"].interval or (0, 0))[0] > 0.1
+    assert (strata["classifier wrong"].value or 0) > (strata["classifier right"].value or 0) + 0.1
+
+
+def test_arms_are_pooled_only_where_the_effect_lies_inside_the_margin() -> None:
+    still, _ = simulated(1, items=500, hidden=0.5)
+    moved, _ = simulated(1, items=500, hidden=0.5, followed=0.5)
+    assert pooling(still, "all").pooled
+    assert "lies inside +-0.05; labels of both arms count" in pooling(still, "all").sentence()
+    refused = pooling(moved, "all")
+    assert not refused.pooled
+    assert "does not lie inside +-0.05; labels of the hidden arm alone count" in refused.sentence()
+    assert pooling(moved, "all", 0.9).pooled
+    assert not pooling(still, "independent").pooled
+    assert pooling(still, "independent").sentence() == ""
+    # without two arms nobody was shown a label at random: there is nothing to refuse
+    assert pooling(still.assign(arm=None), "all").pooled
+    json.dumps(refused.to_json(), allow_nan=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,6 +195,39 @@ def test_metrics_prints_one_json_object(tmp_path: Path, capsys: pytest.CaptureFi
     status, table, _ = run(capsys, "metrics", file, "--replicates", 30)
     assert status == 0
     assert "demo / llama: 60 turns" in table
+
+
+@pytest.fixture
+def verified_turns(tmp_path: Path) -> Path:
+    rows = [(f"d{i // 2}", i, EMOTIONS[i % 7], EMOTIONS[i % 3], EMOTIONS[i % 5]) for i in range(60)]
+    names = ["dialogue", "turn", "user_label", "response_label", "reference_label"]
+    frame = pd.DataFrame(rows, columns=names).assign(dataset="demo", system="llama", inclusion_probability=0.5)
+    for role in ("user", "response", "reference"):
+        frame[f"{role}_verified"] = frame[f"{role}_label"].where(frame.index % 2 == 0)
+    frame["inclusion_probability"] = frame["inclusion_probability"].where(frame.index % 2 == 0)
+    file = tmp_path / "turns.csv"
+    frame.to_csv(file, index=False)
+    return file
+
+
+def test_metrics_refuses_to_claim_how_verified_labels_were_made(
+    verified_turns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, "metrics", verified_turns, "--gold", "dawid_skene", "--json")
+    assert (status, out) == (2, "")
+    assert "python -m evaluation aggregate" in err
+
+
+def test_every_key_of_the_metrics_is_documented(verified_turns: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (group,) = json.loads(run(capsys, "metrics", verified_turns, "--json", "--replicates", 10)[1])["groups"]
+    raw = group["raw"]
+    keys = set(group) | set(raw) | set(raw["exact"]) | set(raw["coarse"]) | set(raw["entropy"]) | set(raw["flatness"])
+    keys |= set(raw["per_emotion"]["joy"]) | set(raw["macro_f1"]) | set(group["matrices"])
+    keys |= set(group["matrices"]["alignment_raw"])
+    spelled = {key for key in keys if key.startswith("coarse_surprise_as_")}
+    missing = sorted(key for key in keys - spelled if not re.search(rf"\b{key}\b", text))
+    assert missing == []
 
 
 def test_a_file_that_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

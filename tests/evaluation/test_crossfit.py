@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.emotions import EMOTIONS
 from evaluation.design import draw_design
+from evaluation.emotions import EMOTIONS
 from evaluation.estimation import difference_mean
 from evaluation.simulation import SimulatedCorpus, simulate_corpus
 

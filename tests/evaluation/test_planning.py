@@ -79,6 +79,15 @@ def test_the_detectable_difference_is_detected_with_its_power() -> None:
     assert detectable_difference(300, 1.0, rho=0.5) == pytest.approx(delta * math.sqrt(0.75))
 
 
+@pytest.mark.parametrize("deff", [1.0, 2.0, 4.0])
+def test_a_design_effect_takes_more_labels_and_the_same_difference_is_found(deff: float) -> None:
+    n = sample_size(0.10, 0.2275, deff=deff)
+    assert n == pytest.approx(88 * deff, abs=deff)
+    assert detectable_difference(n, 0.2275, deff=deff) == pytest.approx(0.1424, abs=1e-3)
+    finite = sample_size(0.10, 0.2275, deff=deff, population=200)
+    assert detectable_difference(finite, 0.2275, deff=deff, population=200) == pytest.approx(0.142, abs=2e-3)
+
+
 def test_the_variance_of_flatness_is_that_of_simulated_entropies() -> None:
     shares = np.array([0.4, 0.1, 0.1, 0.05, 0.05, 0.05, 0.25])
     draws = np.random.default_rng(1).multinomial(2000, shares, 4000) / 2000
@@ -175,6 +184,16 @@ def test_a_look_at_nothing_is_undefined() -> None:
         lambda: detectable_difference(0, 1),
         lambda: confidence_sequence_half_width(0, 1, 1),
         lambda: sample_size(0.1, 0.25, confidence=1),
+        lambda: sample_size(0.1, 0.25, population=0),
+        lambda: sample_size(0.1, math.nan),
+        lambda: sample_size(0.1, 0.25, deff=math.nan),
+        lambda: expected_half_width(10, 0.25, population=0),
+        lambda: detectable_difference(10, 1, power=1),
+        lambda: macro_f1_half_width([[0, 0], [0, 0]], 100),
+        lambda: macro_f1_half_width([[1, -1], [0, 2]], 100),
+        lambda: macro_f1_half_width([[1, 1, 0], [0, 2, 1]], 100),
+        lambda: macro_f1_half_width([[1, 1], [0, 2]], 0),
+        lambda: macro_f1_sample_size(0.05, [[1, 1], [0, 2]], population=0),
     ],
 )
 def test_impossible_plans_are_refused(call: object) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.groups import MetricOptions
 from evaluation.intervals import Estimate, undefined
 from evaluation.metrics import summarise
 from evaluation.planning import confidence_sequence_half_width, how_many_more
@@ -44,6 +45,49 @@ def test_the_drawn_turns_alone_give_the_widths_that_the_report_prints_for_the_wh
     assert found["exact"].population == len(CORPUS.dialogues)
     # what correction is for: a narrower interval
     assert found["exact"].corrected < found["exact"].human  # type: ignore[operator]
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"surprise": "excluded"},
+    {"macro_f1": "true_only"},
+    {"macro_f1": "all7_zero"},
+    {"f1_truth": "user"},
+    {"flatness_classes": "observed"},
+    {"entropy_correction": "miller_madow"},
+    {"confidence": 0.9},
+]
+
+
+@pytest.mark.parametrize("chosen", OPTIONS, ids=str)
+def test_the_widths_are_those_of_the_report_under_its_options(chosen: dict[str, Any]) -> None:
+    whole, drawn = drawn_table(CORPUS, 200)
+    options = MetricOptions(**chosen)
+    report = summarise(whole, options=options, replicates=100, seed=3)["groups"][0]
+    found = by_measure(precision(drawn, options=options, replicates=100, seed=3))
+    keys = {"exact": "exact", "coarse": "coarse", "flatness": options.headline_flatness, "macro_f1": "macro_f1"}
+    for measure, key in keys.items():
+        assert found[measure].human == pytest.approx(half(report["verified"][key]), rel=1e-6), measure
+        assert found[measure].corrected == pytest.approx(half(report["corrected"][key]), rel=1e-6), measure
+
+
+def test_for_further_dialogues_the_widths_are_near_those_of_the_report_which_knows_all_of_them() -> None:
+    whole, drawn = drawn_table(CORPUS, 300)
+    options = MetricOptions(target="superpopulation")
+    report = summarise(whole, options=options, replicates=200, seed=3)["groups"][0]
+    found = by_measure(precision(drawn, options=options, replicates=200, seed=3))
+    for measure, key in (("exact", "exact"), ("coarse", "coarse"), ("flatness", "flatness_n7"), ("macro_f1",) * 2):
+        assert found[measure].human == pytest.approx(half(report["verified"][key]), rel=0.12), measure
+        assert found[measure].corrected == pytest.approx(half(report["corrected"][key]), rel=0.12), measure
+
+
+def test_a_user_utterance_verified_in_a_later_systems_row_counts() -> None:
+    _, drawn = drawn_table(CORPUS, 200)
+    bare = drawn.assign(user_verified=None, response_verified=None, reference_verified=None)
+    later = pd.concat([bare, drawn.assign(system="zeta")], ignore_index=True)
+    one = by_measure(precision(drawn, replicates=50), "user utterances")
+    two = by_measure(precision(later, replicates=50), "user utterances")
+    assert two["accuracy"].n == one["accuracy"].n == 200
+    assert two["accuracy"].human == pytest.approx(one["accuracy"].human)
 
 
 def test_half_way_through_a_plan_the_turns_without_a_label_count_as_not_seen() -> None:

@@ -8,9 +8,12 @@ import pytest
 import statsmodels.formula.api as smf
 from statsmodels.miscmodels.ordinal_model import OrderedModel
 
+from evaluation.groups import MetricOptions
 from evaluation.ordinal import fit_proportional_odds
-from evaluation.ratings import associations, by_emotion, cliffs_delta, cluster_ols, distribution, wording
-from evaluation.tables import check_ratings
+from evaluation.rating_means import rating_means
+from evaluation.rating_models import cluster_ols, within_context
+from evaluation.ratings import associations, by_emotion, cliffs_delta, distribution, wording
+from evaluation.tables import TableError, check_ratings, check_turns
 from tests.evaluation.reference import cases
 
 
@@ -72,7 +75,27 @@ def test_within_contexts_equals_dummies_for_every_context():
     )
     mine = found.sensitivity["within_context"]
     assert mine.value == pytest.approx(theirs.params["flag"])
-    assert mine.se == pytest.approx(theirs.bse["flag"], rel=0.02)
+    # statsmodels counts the dummies of contexts, which lie within dialogues, as parameters: (n - 1) / (n - k)
+    inside = theirs.model.exog.shape[1] - plain["spot"].nunique()
+    factor = np.sqrt((len(plain) - theirs.model.exog.shape[1]) / (len(plain) - inside))
+    assert mine.se == pytest.approx(theirs.bse["flag"] * factor, rel=1e-6)
+
+
+def test_within_contexts_the_standard_error_is_that_of_the_estimates():
+    """One rating of each of two responses: a factor for the contexts' own means made it 1.4 times too wide."""
+    found, errors, covered = [], [], 0
+    rng = np.random.default_rng(6)
+    for _ in range(250):
+        turn = np.repeat(np.arange(120), 2)
+        aligned = rng.random(240) < 0.5
+        value = 3 + 0.5 * aligned + rng.normal(0, 0.5, 120)[turn] + rng.normal(0, 0.8, 240)
+        frame = pd.DataFrame({"turn": turn, "system": ["a", "b"] * 120, "annotator": "q", "flag": aligned})
+        estimate = within_context(frame.assign(value=value), "flag", turn // 3, 0.95)
+        found.append(estimate.value)
+        errors.append(estimate.se)
+        covered += estimate.interval[0] <= 0.5 <= estimate.interval[1]
+    assert np.mean(errors) / np.std(found) == pytest.approx(1.0, abs=0.1)
+    assert 0.91 <= covered / 250 <= 0.98
 
 
 def test_sensitivity_models_find_the_same_direction():
@@ -128,6 +151,88 @@ def test_the_distribution_counts_every_rating_once():
     counted = distribution(table)
     assert counted["count"].sum() == len(table)
     assert set(counted["value"]) == {1, 2, 3, 4, 5}
+
+
+def test_a_rating_between_the_points_of_the_scale_is_counted_where_it_stands():
+    table = ratings().assign(value=lambda t: t["value"].where(t.index % 7 > 0, 3.5))
+    counted = distribution(table)
+    assert counted["count"].sum() == len(table)
+    assert set(counted["value"]) == {1, 2, 3, 3.5, 4, 5}
+
+
+def drawn_unequally() -> pd.DataFrame:
+    """Every second dialogue was drawn with a tenth of the chance of the others; ratings there are one point lower."""
+    table = ratings(dialogues=60, effect=0.0)
+    rare = table["dialogue"].astype(int) % 2 == 1
+    value = (table["value"] - rare).clip(1, 5)
+    return table.assign(value=value, inclusion_probability=np.where(rare, 0.05, 0.5))
+
+
+def test_ratings_of_turns_drawn_with_different_chances_are_weighted():
+    table = drawn_unequally()
+    (found,) = associations(table, replicates=100)
+    flag = table["aligned_exact"].astype(bool)
+    weight = 1 / table["inclusion_probability"]
+    assert found.aligned.value == pytest.approx(np.average(table["value"][flag], weights=weight[flag]))
+    plain = table.assign(flag=flag.astype(float), emotion=table["user_emotion"].astype(str))
+    model = smf.wls("value ~ flag + C(emotion) + C(system) + C(annotator)", plain, weights=weight)
+    theirs = model.fit(
+        cov_type="cluster",
+        cov_kwds={"groups": plain["dialogue"].astype(int).to_numpy(), "df_correction": True},
+        use_t=True,
+    )
+    assert found.model == "weighted least squares"
+    assert found.difference.value == pytest.approx(theirs.params["flag"])
+    assert found.difference.se == pytest.approx(theirs.bse["flag"])
+    both = [(x, wx) for x, wx in zip(table["value"][flag], weight[flag], strict=True)]
+    rest = [(y, wy) for y, wy in zip(table["value"][~flag], weight[~flag], strict=True)]
+    wins = sum(np.sign(x - y) * wx * wy for x, wx in both for y, wy in rest)
+    total = sum(wx for _, wx in both) * sum(wy for _, wy in rest)
+    assert found.cliffs_delta.value == pytest.approx(wins / total)
+    assert any("unweighted" in note for note in found.sensitivity["proportional_odds"].notes)
+
+
+def test_equal_chances_change_nothing_and_turns_not_drawn_are_left_out():
+    table = ratings()
+    (plain,) = associations(table, replicates=50, sensitivity=False)
+    (equal,) = associations(table.assign(inclusion_probability=0.3), replicates=50, sensitivity=False)
+    assert equal == plain
+    some = table.assign(inclusion_probability=np.where(table["dialogue"].astype(int) < 20, 0.3, np.nan))
+    (found,) = associations(some, replicates=50, sensitivity=False)
+    assert found.difference.clusters == 20
+    with pytest.raises(TableError, match="inclusion_probability"):
+        check_ratings(table.assign(inclusion_probability=2.0))
+
+
+def test_the_mean_rating_of_a_system_is_corrected_by_the_classifiers_flag():
+    rng = np.random.default_rng(3)
+    size = 3000
+    aligned = rng.random(size) < 0.4
+    turns = pd.DataFrame(
+        {
+            "dataset": "r",
+            "dialogue": np.arange(size) // 5,
+            "turn": np.arange(size) % 5,
+            "system": "a",
+            "user_label": "joy",
+            "response_label": np.where(aligned, "joy", "neutral"),
+        }
+    )
+    quality = np.clip(np.round(rng.normal(2.5 + 1.8 * aligned, 0.6)), 1, 5)
+    widths, missed = [], 0
+    for seed in range(60):
+        rows = np.random.default_rng(seed).choice(size, 200, replace=False)
+        table = turns.assign(inclusion_probability=np.nan)
+        table.loc[rows, "inclusion_probability"] = 200 / size
+        rated = turns.loc[rows, ["dataset", "dialogue", "turn", "system"]].astype(str)
+        rated = rated.assign(item=np.arange(200), annotator="q", outcome="o", value=quality[rows])
+        (found,) = rating_means(check_ratings(rated), check_turns(table), MetricOptions(), scale=(1, 5))
+        assert found.human.value == pytest.approx(quality[rows].mean())
+        assert (found.turns, found.system) == (200, "a")
+        widths.append(np.ptp(found.corrected.interval) / np.ptp(found.human.interval))
+        missed += not found.corrected.interval[0] <= quality.mean() <= found.corrected.interval[1]
+    assert np.mean(widths) < 0.7
+    assert missed <= 8
 
 
 def test_effects_by_emotion_need_enough_dialogues():

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 
 from evaluation.emotions import EMOTIONS
 from evaluation.intervals import Estimate
+from evaluation.rendering import latex, page, sheets
+from evaluation.rendering.notes import Footnotes
 from evaluation.report import (
     ReportSettings,
     ReportTables,
@@ -250,12 +255,12 @@ def test_ratings_by_hand_and_the_word_association():
     assert value_of(quality["delta"]) == pytest.approx(expected)
     section = report.sections[8]
     assert "association" in section.caption
-    assert "effect" not in section.tables[2].title
+    assert "effect" not in section.tables[3].title
     randomised = build_report(
         ReportTables(turns(verified=True), judgments(), ratings()),
         ReportSettings(seed=5, replicates=50, permutations=100, sensitivity=False, randomised=True),
     )
-    assert "effect" in randomised.sections[8].tables[2].title
+    assert "effect" in randomised.sections[8].tables[3].title
 
 
 def test_every_number_has_its_n_and_every_undefined_one_its_sentence():
@@ -406,3 +411,216 @@ def test_a_stratum_that_holds_nothing_but_surprise_does_not_stop_the_report():
     excluded = row_of(report, "alignment-surprise", system="a", place="excluded")
     # verified pairs of a without surprise: d1/1, d1/2, d2/1 match; d3/1 sadness-anger too; d3/2 neutral-joy does not
     assert value_of(excluded["c_verified"]) == pytest.approx(4 / 5)
+
+
+def labelled(
+    dialogues: int, *, systems: tuple[str, ...] = ("a", "b"), seed: int = 0, **columns: object
+) -> pd.DataFrame:
+    """Turns of systems, three a dialogue, all verified; labels drawn by a program."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for dialogue in range(dialogues):
+        for turn in range(3):
+            user = str(rng.choice(["joy", "neutral", "sadness"]))
+            for system in systems:
+                said = user if rng.random() < 0.5 else "neutral"
+                seen = said if rng.random() < 0.8 else "joy"
+                row = {"dataset": "ReDial", "dialogue": str(dialogue), "turn": turn, "system": system}
+                row |= {"user_label": user, "response_label": said, "reference_label": "neutral"}
+                row |= {"user_verified": user, "response_verified": seen, "reference_verified": "neutral"}
+                rows.append(row)
+    return pd.DataFrame(rows).assign(**columns)
+
+
+QUICK = ReportSettings(title="Quick", seed=1, replicates=40, permutations=40, sensitivity=False)
+
+
+def test_validation_names_the_data_sets_and_systems_of_which_nothing_is_verified():
+    table = labelled(12)
+    bare = labelled(8, seed=3, dataset="INSPIRED", user_verified=None, response_verified=None)
+    table.loc[table["system"] == "b", "response_verified"] = None
+    report = build_report(ReportTables(pd.concat([table, bare], ignore_index=True)), QUICK)
+    said = [text for text in report.sections[7].warnings if "Validation" in text]
+    assert "Validation, user utterance: no text is verified of INSPIRED. The numbers do not speak for them." in said
+    assert "Validation, system response: no text is verified of INSPIRED, b. The numbers do not speak for them." in said
+    user = row_of(report, "validation", role="user utterance", dataset="all")
+    assert "without INSPIRED: no text is verified" in user["accuracy"].notes
+    response = row_of(report, "validation", role="system response", dataset="all", system="all")
+    only = row_of(report, "validation", role="system response", dataset="all", system="a")
+    assert response["accuracy"].value == pytest.approx(only["accuracy"].value)
+    assert "without INSPIRED, b: no text is verified" in response["accuracy"].notes
+    # nothing but the verified corpus is spoken for: all user labels of ReDial are right
+    assert user["accuracy"].value == 1
+
+
+def test_the_response_rate_counts_drawn_answered_and_resolved_turns_and_bounds_what_is_open():
+    table = labelled(1, systems=("a",))
+    table = pd.concat([table, labelled(1, systems=("a",), seed=5, dialogue="x")], ignore_index=True)
+    table["user_verified"] = ["joy", "joy", "joy", "joy", None, None]
+    table["response_verified"] = ["joy", "fear", "joy", None, None, None]
+    table["inclusion_probability"] = [0.5, 0.5, 0.25, 0.25, 0.25, None]
+    table["stratum"] = ["one", "one", "two", "two", "two", "two"]
+    people = pd.DataFrame(
+        {
+            "item": range(9),
+            "annotator": "r",
+            "label": "joy",
+            "dataset": "ReDial",
+            "dialogue": ["0"] * 6 + ["x"] * 3,
+            "turn": [0, 1, 2, 0, 1, 2, 0, 0, 1],
+            "kind": ["user"] * 3 + ["response"] * 3 + ["user", "response", "user"],
+            "system": [None] * 3 + ["a"] * 3 + [None, "a", None],
+        }
+    )
+    report = build_report(ReportTables(table, people), QUICK)
+    whole = row_of(report, "response-rate", stratum="all")
+    assert (whole["drawn"], whole["answered"], whole["resolved"]) == (5, 4, 3)
+    # weights 2, 2, 4, 4, 4: matched 2 + 4, open 4 + 4
+    assert (whole["low"], whole["high"]) == (pytest.approx(6 / 16), pytest.approx(14 / 16))
+    two = row_of(report, "response-rate", stratum="two")
+    assert (two["drawn"], two["answered"], two["resolved"]) == (3, 2, 1)
+    assert "response-rate" not in {table.id for table in unverified().sections[0].tables}
+
+
+def test_raters_of_two_data_sets_with_dialogues_of_one_number_do_not_share_a_dialogue():
+    one = ratings()
+    other = one.assign(dataset="INSPIRED", item=one["item"] + "-i")
+    report = build_report(ReportTables(turns(verified=True), ratings=pd.concat([one, other])), QUICK)
+    agreed = row_of(report, "rating-agreement", outcome="satisfaction")
+    assert agreed["alpha"].clusters == 6
+
+
+def test_ratings_between_the_points_of_the_scale_stand_in_the_tables():
+    halves = ratings().assign(value=lambda t: t["value"].clip(upper=4) + 0.5)
+    report = build_report(ReportTables(turns(verified=True), ratings=halves), QUICK)
+    row = row_of(report, "rating-distribution", flag="exact match", state="aligned")
+    columns = {column.key: column.title for column in report.table("rating-distribution").columns}
+    assert columns["v1.5"] == "1.5"
+    assert sum(value for key, value in row.items() if key.startswith("v")) == row["n"] == 6
+    agreed = row_of(report, "rating-agreement", outcome="satisfaction")["alpha"]
+    whole = row_of(complete(), "rating-agreement", outcome="satisfaction")["alpha"]
+    assert agreed.value is not None
+    assert agreed.value != whole.value  # 4 and 5 became one; nothing was cut to a whole point
+
+
+def test_under_ten_dialogues_the_difference_is_called_what_it_is():
+    table = complete().table("quality")
+    assert {row["model"] for row in table.rows} == {"difference within dialogues, sign flips on ranks"}
+    assert "nothing is adjusted" in table.caption
+    assert "CR1" not in table.caption
+    assert not any("Adjusted" in column.title or "adjusted" in column.title for column in table.columns)
+
+
+def test_every_word_of_the_confidence_is_the_confidence():
+    settings = replace(QUICK, options=replace(QUICK.options, confidence=0.9))
+    report = build_report(ReportTables(labelled(12)), settings)
+    captions = [figure.caption for section in report.sections for figure in section.figures]
+    assert any("90 % intervals" in caption for caption in captions)
+    assert not any("95" in caption for caption in captions)
+    assert "Rank, 90 % from" in [column.title for column in report.table("ranks").columns]
+    page_text = page.document(report.content(), {}, css="")
+    assert "Intervals (90 %)" in page_text
+    assert "95 %" not in page_text
+
+
+def assisted(followed: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Turns and judgments of a campaign with two arms, whose annotators follow a shown label so often."""
+    rng = np.random.default_rng(4)
+    table = labelled(60, systems=("a",))
+    rows = []
+    for row in table.itertuples():
+        for annotator in ("r1", "r2", "r3", "r4"):
+            shown = rng.random() < 0.5
+            own = row.response_verified if rng.random() < 0.9 else "fear"
+            label = row.response_label if shown and rng.random() < followed else own
+            place = {"item": f"{row.dialogue}-{row.turn}", "annotator": annotator, "label": label, "kind": "response"}
+            place |= {"dialogue": row.dialogue, "turn": row.turn, "dataset": row.dataset, "system": "a"}
+            rows.append(place | {"arm": "shown" if shown else "hidden", "prelabel": row.response_label})
+    return table, pd.DataFrame(rows)
+
+
+def test_both_arms_count_only_where_the_shown_label_moved_nobody_and_the_report_says_so():
+    moved = ReportTables(*assisted(0.6))
+    blind = build_report(moved, QUICK)
+    asked = build_report(moved, replace(QUICK, arms="all", verified_arms="hidden"))
+    counted = [row_of(report, "agreement", part="all")["percent_agreement"] for report in (blind, asked)]
+    assert counted[0] == counted[1]
+    (said,) = [text for text in asked.sections[7].warnings if "Pooling" in text]
+    assert "does not lie inside +-0.05; labels of the hidden arm alone count." in said
+    assert "elsewhere" not in said
+    assert row_of(asked, "provenance", field="pooling.pooled")["value"] == "False"
+    elsewhere = build_report(moved, replace(QUICK, arms="all"))
+    assert any("made elsewhere" in text for text in elsewhere.sections[7].warnings)
+    wide = build_report(moved, replace(QUICK, arms="all", pooling_margin=0.9))
+    assert row_of(wide, "agreement", part="all")["percent_agreement"] != counted[0]
+    assert any("labels of both arms count" in text for text in wide.sections[7].warnings)
+    harm = row_of(blind, "anchoring", what="classifier wrong")["effect"]
+    assert harm.interval[0] > 0.2
+    assert row_of(blind, "anchoring", what="annotator: r3")["effect"].value is not None
+
+
+def test_human_only_values_and_every_note_are_printed_in_each_form():
+    plain = json.loads(dumps(build_report(ReportTables(labelled(12)), QUICK)))
+    table = next(table for section in plain["sections"] for table in section["tables"] if table["id"] == "alignment")
+    html = page.table_html(table)
+    assert "<sup>†</sup> human labels alone: λ = 0 because n &lt; 100." in html
+    row = table["rows"][0]
+    mark = f'<b title="lambda = 0 because n = {row["exact_corrected"]["n"]} &lt; 100'
+    assert mark in html
+    assert "All values: fewer than 30 dialogues" in html
+    paper = page.table_html(table, printed=160)
+    assert "<sup>†</sup> human labels alone" in paper
+    tex = latex.table_latex(table)
+    assert r"\textsuperscript{\ensuremath{\dagger}}human labels alone: \ensuremath{\lambda} = 0" in tex
+    lines = list(csv.DictReader(io.StringIO(sheets.table_csv(table))))
+    assert lines[0]["exact_corrected_notes"].startswith("lambda = 0 because n = 36 < 100")
+    book = openpyxl.load_workbook(io.BytesIO(sheets.workbook(plain)))
+    heads = [cell.value for cell in book["alignment"][2]]
+    place = heads.index("Exact %, corrected notes")
+    assert str(book["alignment"][3][place].value).startswith("lambda = 0")
+
+
+def test_notes_are_said_once_and_lambdas_as_a_range():
+    def cell(value: float, *notes: str) -> dict[str, object]:
+        return {"value": value, "n": 9, "interval": None, "reason": None, "notes": list(notes)}
+
+    table = {
+        "id": "t",
+        "title": "T",
+        "columns": [{"key": "x", "title": "X", "kind": "number"}],
+        "rows": [
+            {"x": cell(0.1, "few clusters", "lambda = 0.312")},
+            {"x": cell(0.2, "few clusters", "lambda = 0.754", "undefined in 3 of 40 resamples, left out")},
+            {"x": cell(0.3, "few clusters", "lambda = 0")},
+        ],
+    }
+    notes = Footnotes(table)
+    marks = [notes.notes(row["x"]) for row in table["rows"]]
+    assert marks == [[], ["a"], ["†"]]
+    assert list(notes.lines()) == [
+        ("†", "human labels alone: λ = 0, the classifier's labels tell nothing more."),
+        ("a", "undefined in some of the resamples, which are left out."),
+        ("", "All values: fewer than 30 dialogues (Student's t, wide)."),
+        ("", "Other corrected values use λ from 0.31 to 0.75."),
+    ]
+
+
+def test_shares_of_verified_turns_count_each_by_the_inverse_of_its_probability():
+    table = labelled(2, systems=("a",), user_verified="joy", user_label="joy")
+    table["response_verified"] = ["joy", "joy", "joy", "neutral", "neutral", "neutral"]
+    table["inclusion_probability"] = [0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    report = build_report(ReportTables(table), QUICK)
+    joy = row_of(report, "confusion-user-response-verified-redial", row="joy")
+    # three turns that count 2 and three that count 4: 6 of 18, where half of the drawn turns are joy
+    assert (joy["joy"], joy["neutral"]) == (3, 3)
+    assert joy["joy_share"] == pytest.approx(1 / 3)
+    assert "inverse of its inclusion probability" in report.table("confusion-user-response-verified-redial").caption
+
+
+def test_a_system_with_next_to_no_answers_is_named_in_section_nine():
+    extra = [{**row, "system": "c"} for row in turns().to_dict("records") if row["system"] == "a"][:2]
+    table = pd.concat([turns(), pd.DataFrame(extra)], ignore_index=True)
+    section = next(one for one in build_report(ReportTables(table), SETTINGS).sections if one.id == "comparison")
+    (warning,) = [words for words in section.warnings if words.startswith("Left out")]
+    assert warning.startswith("Left out in ReDial")
+    assert warning.count(": c.") == 1

@@ -180,7 +180,7 @@ def test_a_response_without_usable_text_keeps_its_row_and_has_no_label(world: Co
     assert row["response_label"].isna().all()
     status = made.responses.set_index(["dataset", "system"])
     assert status.loc[("redial", "alpha"), ["answered", "usable", "empty"]].tolist() == [6, 5, 1]
-    assert status.loc[("redial", "beta"), ["turns", "answered", "unanswered", "common_turns"]].tolist() == [6, 5, 1, 5]
+    assert status.loc[("redial", "beta"), ["turns", "answered", "not_asked", "common_turns"]].tolist() == [6, 5, 1, 5]
 
 
 def test_turns_outside_the_campaigns_sampling_frame_are_left_out_and_counted(world: Corpus) -> None:
@@ -260,6 +260,7 @@ def test_ratings_name_the_place_in_the_order_shown_and_the_human_alignment(world
     ratings = frames.build_frames(selected(world)).ratings.set_index(["dialogue", "system"])
     assert ratings.loc[("d1", "alpha"), "position"] == 2
     assert ratings.loc[("d1", "beta"), "position"] == 1
+    assert (ratings["inclusion_probability"] == 0.6).all()  # that of their turn
     # verified: d1/1 user joy; alpha joy, beta neutral. d2/1 user sadness; alpha joy, beta neutral.
     assert ratings["aligned_exact"].to_dict() == {
         ("d1", "alpha"): True,

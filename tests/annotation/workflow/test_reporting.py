@@ -31,7 +31,7 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from sklearn.metrics import f1_score
 
-from annotation.models import Campaign, Job, Judgment, Prediction, ReportRun, Response, System, Utterance
+from annotation.models import Campaign, Job, Judgment, Prediction, ReportRun, Response, Slot, System, Utterance
 from annotation.workflow import jobs, reporting
 from evaluation.emotions import EMOTIONS
 from evaluation.report import dumps, recompute
@@ -664,6 +664,7 @@ def test_judgments_after_the_run_was_asked_for_are_not_used(world: Corpus, quick
         ({"colour": "blue"}, "Unknown report parameters: colour"),
         ({"arms": "both"}, "independent"),
         ({"replicates": -1}, "from 0 to 100,000"),
+        ({"pooling_margin": 1.5}, "above 0 and below 1"),
         ({"grouping": "zodiac"}, "zodiac"),
     ],
 )
@@ -673,6 +674,30 @@ def test_parameters_that_cannot_be_are_refused_when_the_run_is_made(
     with pytest.raises((reporting.ReportError, ValueError), match=message):
         reporting.create_run(campaign=None, parameters=parameters)
     assert not ReportRun.objects.exists()
+
+
+def test_both_arms_count_only_where_the_margin_holds_else_the_hidden_one_and_the_bundle_says_so(
+    world: Corpus, quick: None, tmp_path: Path
+) -> None:
+    """Bo saw the pre-label and took it over; Ada did not see it. The effect has no interval inside any small margin."""
+    Campaign.objects.filter(pk=world.campaign.pk).update(mode="assisted")
+    for slot in Slot.objects.filter(task="verify").select_related("item"):
+        label = slot.judgments.get().label
+        arm = "shown" if (slot.number + slot.item_id) % 2 else "hidden"
+        Slot.objects.filter(pk=slot.pk).update(arm=arm, prelabel=label if arm == "shown" else "disgust")
+    found = {}
+    for arms, margin in (("independent", 0.05), ("all", 0.05)):
+        folder = tmp_path / f"{arms}-{margin}"
+        asked = {**QUICK, "arms": arms, "pooling_margin": margin}
+        run = reporting.build_report(campaign=world.campaign, parameters=asked, folder=folder)
+        assert recompute(folder).differences == ()
+        found[arms] = reporting.load_report(run), run.provenance, (folder / "tables" / "turns.csv").read_text()
+    report, provenance, turns = found["all"]
+    assert turns == found["independent"][2]
+    assert (provenance["arms"], provenance["arms_asked_for"]) == ("independent", "all")
+    assert report["settings"]["verified_arms"] == "hidden"
+    (said,) = [text for text in report["sections"][7]["warnings"] if "Pooling" in text]
+    assert "labels of the hidden arm alone count" in said
 
 
 def test_metric_options_that_cannot_be_fail_the_run_saying_which(world: Corpus, quick: None) -> None:

@@ -1,0 +1,1 @@
+"""The command `python -m evaluation`: one module per subcommand, with its options, its answer and its text."""

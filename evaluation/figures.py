@@ -34,6 +34,7 @@ SERIES: Final = ("#4a6fb5", "#a9bcdf", "#177b58", "#bd8833", "#8c56ef", "#949494
 HATCHES: Final = ("", "////", "", "....", "", "xxxx")
 MARKS: Final = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "h", "p")
 HEAT: Final = LinearSegmentedColormap.from_list("heat", ["#f3f6fb", "#9db4dc", "#3f63ab", "#1d3266"])
+LONGEST_NAME: Final = 36
 FORMATS: Final = ("svg", "pdf", "png")
 SETTINGS: Final[Mapping[str, Any]] = {
     "font.family": "sans-serif",
@@ -172,11 +173,17 @@ def _undefined(axes: Axes, places: Sequence[float], cells: Sequence[Any]) -> Non
             )
 
 
+def _fitting(name: object) -> str:
+    """Shorten a name in the middle, so that the plot keeps its room; tables have it whole."""
+    text = str(name)
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 11]}…{text[-10:]}"
+
+
 def _names(axes: Axes, names: Sequence[str]) -> None:
     slanted = len(names) > 4 or any(len(name) > 12 for name in names)
     axes.set_xticks(
         range(len(names)),
-        list(names),
+        [_fitting(name) for name in names],
         rotation=40 if slanted else 0,
         ha="right" if slanted else "center",
         rotation_mode="anchor" if slanted else None,
@@ -242,7 +249,7 @@ def bars(data: Data) -> Figure:
                 width * 0.92,
                 color=colour,
                 hatch=HATCHES[number % len(HATCHES)] or None,
-                label=one["title"],
+                label=_fitting(one["title"]),
                 zorder=2,
             )
             _whiskers(axes, places, cells)
@@ -255,10 +262,10 @@ def bars(data: Data) -> Figure:
                     color=INK,
                     linewidth=1.1,
                     linestyle=((0, (5, 3)), (0, (1, 2)))[number % 2],
-                    label=line["title"],
+                    label=_fitting(line["title"]),
                     zorder=3,
                 )
-        axes.set_title(panel["title"])
+        axes.set_title(_fitting(panel["title"]))
         _names(axes, panel["categories"])
         _grid(axes)
         if data.get("limits"):
@@ -327,7 +334,7 @@ def stacked(data: Data) -> Figure:
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
-        axes.set_title(panel["title"])
+        axes.set_title(_fitting(panel["title"]))
         axes.spines["left"].set_visible(False)
     _legend(canvas, grid[0], columns=7)
     return canvas
@@ -365,7 +372,7 @@ def heatmap(data: Data) -> Figure:
         axes.set_aspect("equal")
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_title(panel["title"], fontsize=9)
+        axes.set_title(_fitting(panel["title"]), fontsize=9)
         if number % columns == 0:
             axes.set_ylabel(data.get("row_title", ""))
         if number >= len(panels) - columns:
@@ -424,8 +431,8 @@ def scatter(data: Data) -> Figure:
                     ends = (bounds, [place, place]) if across else ([place, place], bounds)
                     axes.plot(*ends, color=colour, alpha=0.45, linewidth=1)
             axes.plot(x, y, MARKS[number % len(MARKS)], color=colour, markersize=5.5, zorder=4)
-            axes.annotate(point["label"], (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7.5)
-        axes.set_title(panel["title"])
+            axes.annotate(_fitting(point["label"]), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7.5)
+        axes.set_title(_fitting(panel["title"]))
         axes.set_xlabel(data.get("x_title", ""))
         axes.set_ylabel(data.get("y_title", ""))
         axes.margins(0.14)
@@ -453,7 +460,7 @@ def forest(data: Data) -> Figure:
             axes.plot(bounds, [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
         axes.plot(value_of(estimate), place, MARKS[number % len(MARKS)], color=colour, markersize=5)
     axes.axvline(float(data.get("zero", 0.0)), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.set_yticks(range(len(rows)), [str(row["label"]) for row in rows])
+    axes.set_yticks(range(len(rows)), [_fitting(row["label"]) for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(data.get("x_title", ""))
@@ -484,7 +491,7 @@ def reliability(data: Data) -> Figure:
             color=SERIES[0],
             zorder=4,
         )
-        axes.set_title(panel["title"])
+        axes.set_title(_fitting(panel["title"]))
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
         axes.set_aspect("equal")

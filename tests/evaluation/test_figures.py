@@ -188,3 +188,18 @@ def test_hostile_names_are_drawn_as_text(tmp_path: Path) -> None:
         "etc-passwd.svg",
     ]
     assert not list(tmp_path.parent.glob("etc*"))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["forest", "scatter"])
+def test_a_name_of_any_length_leaves_the_plot_its_room(kind: str) -> None:
+    name = "a system with a name that goes on and on, " * 4 + "(ab)"
+    cell = estimate(0.5)
+    data: dict[str, Any] = {
+        "forest": {"rows": [{"label": name, "estimate": cell, "group": "system"}] * 3, "x_title": "share", "zero": 0},
+        "scatter": {"panels": [{"title": name, "points": [{"label": name, "x": cell, "y": cell}]}]},
+    }[kind]
+    canvas = getattr(figures, kind)(data)
+    canvas.draw_without_rendering()
+    words = [text.get_text() for text in canvas.findobj(lambda one: hasattr(one, "get_text"))]
+    assert any(word.endswith("(ab)") and "…" in word for word in words)

@@ -24,6 +24,9 @@ HINTS = 8
 TURN_SECONDS = 60.0
 """After so long a worker lets other jobs in between the chunks of one: a report must not wait for a million texts."""
 
+ASKING_SECONDS = 600.0
+"""The same for a job that asks a system; longer, because a local model is loaded anew for every turn of work."""
+
 HEAVY = frozenset({"prelabel", "generate", "train"})
 """Kinds of work that take hours and much memory; they have a queue of their own, all else is quick."""
 
@@ -67,13 +70,15 @@ def _run_whole(job_id: str, worker: str) -> None:
         return
     with jobs.kept_alive(jobs.renew_job(job, worker)) as lost, Ending(job, worker):
         result = STEPS[job.kind](job, jobs.progress_of(job, worker, lost))
-        jobs.finish(job, worker=worker, state=Job.DONE, result=result, message="done")
+        outcome = str(result.get("outcome") or "done")
+        jobs.finish(job, worker=worker, state=Job.DONE, result=result, message=outcome, whole=outcome == "done")
 
 
 class Ending:
     """Turn the end of a step into the end of its row: cancelled, taken over, or failed with a sentence.
 
-    When the database went away under the step its row stays as it is, for whoever takes it over.
+    One that gives way goes on later. When the database went away under the step its row stays as it is, for whoever
+    takes it over.
     """
 
     def __init__(self, job: Job, worker: str) -> None:
@@ -89,6 +94,9 @@ class Ending:
             jobs.finish(self.job, worker=self.worker, state=Job.CANCELLED, message="cancelled")
         elif isinstance(error, jobs.LeaseLost):
             log.warning("lease_lost")
+        elif isinstance(error, jobs.GivesWay):
+            if jobs.give_way(self.job, worker=self.worker):
+                hint(str(self.job.pk))
         elif isinstance(error, Exception) and jobs.database_away(error):
             log.warning("database_away", error=str(error))
         elif isinstance(error, Exception):
@@ -206,10 +214,22 @@ def _train(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
     return learned.summary()
 
 
+def _generate(job: Job, progress: jobs.ProgressCallback) -> dict[str, Any]:
+    # Requests under way when it gives way may take as long again, and the worker's time must not end before them.
+    seconds = min(ASKING_SECONDS, settings.CELERY_TASK_TIME_LIMIT / 2)
+    result = generate.job_step(job.parameters, progress, job=job, seconds=seconds)
+    if result["ended"] == "given way":
+        raise jobs.GivesWay
+    if result["ended"] == "dry run":
+        return result
+    job.refresh_from_db(fields=["result"])  # the totals of all its workers
+    return dict(job.result)
+
+
 STEPS: dict[str, Step] = {
     "import": lambda job, progress: uploads.import_upload(job.parameters, progress),
     "open": _open,
-    "generate": lambda job, progress: generate.job_step(job.parameters, progress),
+    "generate": _generate,
     "report": reporting.report_for_job,
     "train": _train,
 }

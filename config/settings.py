@@ -424,6 +424,7 @@ UNFOLD = {
                     admin_link("Systems", "smart_toy", "system"),
                     admin_link("Dialogues", "forum", "dialogue"),
                     admin_link("Responses", "chat_bubble", "response"),
+                    admin_link("Turns asked", "auto_awesome", "generation"),
                     admin_link("Imports", "upload_file", "importrun"),
                     admin_link("Classifiers", "label", "classifier"),
                 ],

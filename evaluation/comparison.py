@@ -22,7 +22,7 @@ from scipy import stats
 
 from evaluation import counts as ct
 from evaluation.counts import Cube, Floats
-from evaluation.estimation import MIN_CLUSTERS, MIN_LABELS
+from evaluation.estimation import FIRM_LABELS, FRAGILE, MIN_CLUSTERS, MIN_LABELS
 from evaluation.groups import GroupData, MetricOptions
 from evaluation.intervals import DEFAULT_REPLICATES, Estimate, bootstrap_estimate, holm, undefined
 from evaluation.permutation import PERMUTATIONS, pair_p
@@ -281,6 +281,8 @@ class _Study:
 
     def _enough(self) -> bool:
         """Say whether people verified enough turns for all systems that order and letters can rest on their labels."""
+        if self.panel.apart:
+            return False
         design = self.panel.sample(range(len(self.groups))).design
         return design.n >= MIN_LABELS and design.clusters >= MIN_CLUSTERS
 
@@ -323,7 +325,9 @@ class _Study:
         settings["bounds"] = (0.0, 1.0) if len(systems) == 1 else (-1.0, 1.0)
         if self.measure.match is not None:
             return self.panel.mean(self.measure.match, systems, **settings)
-        return self.panel.statistic(self.measure.statistic, systems, **settings)
+        found = self.panel.statistic(self.measure.statistic, systems, **settings)
+        fragile = self.measure.key == "macro_f1" and found.value is not None and found.n < FIRM_LABELS
+        return found.with_notes(FRAGILE) if fragile else found
 
 
 def counted(
@@ -351,7 +355,10 @@ def _t_test(estimate: Estimate) -> float:
 
 
 def detectable_difference(se: float | None, clusters: int) -> float | None:
-    """Give (t(.975, D-1) + z(.80)) SE: the difference found with power .80 at the two-sided level .05."""
-    if se is None or clusters < 2:
+    """Give (t(.975, D-1) + z(.80)) SE: the difference found with power .80 at the two-sided level .05.
+
+    Without a spread there is none: identical answers do not show how large a difference would stand out.
+    """
+    if not se or clusters < 2:
         return None
     return float((stats.t.ppf(1 - LEVEL / 2, clusters - 1) + stats.norm.ppf(POWER)) * se)

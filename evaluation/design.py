@@ -129,7 +129,8 @@ def draw_design(
     strata, stratum_sizes
         Shape (n,), the stratum of each unit, and N_h by stratum; the sizes are used without `inclusion` only.
     drawn_inclusion, drawn_strata
-        Shape (m,), probability and stratum of every unit that was drawn, labelled or not.
+        Shape (m,), probability and stratum of every unit that was drawn, labelled or not. Strata that the draw did not
+        use (`_drawn_within`) make up for missing labels and are no strata of the variance.
     frame_dialogues, frame_strata
         Shape (N,), dialogue and stratum of every unit the sample speaks for; the strata only where all are known.
 
@@ -159,9 +160,13 @@ def draw_design(
     if not ((chance > 0) & (chance <= 1 + 1e-12)).all():
         raise ValueError("Inclusion probabilities must be above 0 and at most 1.")
     if drawn_inclusion is not None and n:
-        answered, absent = _answered(chance, h, names, np.asarray(drawn_inclusion, dtype=float), drawn_strata)
+        every = np.asarray(drawn_inclusion, dtype=float)
+        answered, absent = _answered(chance, h, names, every, drawn_strata)
         chance = chance * answered
         notes = _absent(absent)
+        if drawn_strata is not None and not _drawn_within(every, drawn_strata, frame_strata):
+            h = None
+            frame = None if frame is None else Frame(frame.dialogues)
     reach = float((1 / chance).sum()) if n else 0.0
     if 0 < reach < population:
         chance = chance * (reach / population)
@@ -180,6 +185,23 @@ def _placed(strata: ArrayLike, names: Sequence[Any]) -> NDArray[np.int64]:
     """Give the strata of the frame the codes of the sample's; those without a sampled unit come after."""
     place = {name: code for code, name in enumerate(names)}
     return np.array([place.setdefault(name, len(place)) for name in np.asarray(strata, dtype=object)], dtype=np.int64)
+
+
+def _drawn_within(chance: Floats, strata: ArrayLike, everywhere: ArrayLike | None) -> bool:
+    """Say whether the draw fixed how many units each stratum gives, as a stratified one does.
+
+    A table may name strata that the draw did not use: theirs is no less variance for that. Where the stratum of every
+    unit is known, the drawn of each must be what the probabilities make of its units; otherwise the probabilities must
+    be the same within each stratum and differ between some.
+    """
+    drawn = pd.DataFrame({"chance": chance, "stratum": np.asarray(strata, dtype=object)})
+    by_stratum = drawn.groupby("stratum")["chance"].agg(["min", "max", "size"])
+    if not np.allclose(by_stratum["min"], by_stratum["max"], rtol=1e-9, atol=0.0):
+        return False
+    if everywhere is None:
+        return bool(np.ptp(by_stratum["min"]) > 1e-12)
+    units = pd.Series(np.asarray(everywhere, dtype=object)).value_counts().reindex(by_stratum.index)
+    return bool(np.allclose(by_stratum["size"], by_stratum["min"] * units, rtol=1e-6, atol=1e-6))
 
 
 def _absent(strata: Sequence[Any]) -> tuple[str, ...]:

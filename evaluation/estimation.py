@@ -41,6 +41,11 @@ from evaluation.intervals import (
 Target = Literal["corpus", "superpopulation"]
 MIN_LABELS: Final = 100
 MIN_CLUSTERS: Final = 20
+FIRM_LABELS: Final = 600
+"""Below so many labels, intervals of F1 and macro-F1 cover less than they say."""
+FRAGILE: Final = f"n < {FIRM_LABELS}: intervals that hang on rare emotions cover less than they say"
+ALONE: Final = "lambda = 0"
+"""The note of a corrected estimate that is the human-only one."""
 UNIT: Final = (0.0, 1.0)
 SAME: Final = 1e-12
 

@@ -450,10 +450,13 @@ def forest(data: Data) -> Figure:
         return _empty("Nothing could be estimated.")
     canvas = Figure(figsize=(8.2, 0.9 + 0.27 * len(rows)), layout="constrained")
     axes = canvas.subplots()
-    groups = list(dict.fromkeys(row.get("group") for row in rows))
+    # The same group has the same mark in every figure, whichever comes first: systems before the human reference.
+    groups = sorted(
+        {str(row.get("group") or "") for row in rows} | {"system"}, key=lambda name: (name != "system", name)
+    )
     for place, row in enumerate(rows):
         estimate = row["estimate"]
-        number = groups.index(row.get("group"))
+        number = groups.index(str(row.get("group") or ""))
         colour = SERIES[(number * 2) % len(SERIES)]
         bounds = interval_of(estimate)
         if bounds:

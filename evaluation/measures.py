@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evaluation import counts as ct
 from evaluation.counts import Cube, Floats, K
 from evaluation.emotions import EMOTIONS, SurprisePlace
-from evaluation.estimation import difference_mean, human_mean, spread_interval
+from evaluation.estimation import FIRM_LABELS, FRAGILE, difference_mean, human_mean, spread_interval
 from evaluation.groups import GroupData, MetricOptions, Triple
 from evaluation.intervals import (
     DEFAULT_CONFIDENCE,
@@ -40,7 +40,6 @@ ALIGNMENT_PLACES: Final[Mapping[str, SurprisePlace | None]] = {
     "exact": None,
     **{key: place for place, key in SURPRISE_KEYS.items()},
 }
-FIRM_LABELS: Final = 600
 MAX_BITS: Final = (0.0, ct.FLATNESS_BASE)
 
 
@@ -103,7 +102,8 @@ def alignment_measures(
         if not scored.all() and human[0].value is not None:
             scored_share = CountStatistic(partial(ct.alignment, surprise=place), (0.0, 1.0))
             both = count_measures(data, labels, {key: scored_share}, options, replicates, seed, name)[key]
-            human = (human[0], both.corrected)
+            # n as of the value beside it: the verified turns that are scored
+            human = (human[0], replace(both.corrected, n=human[0].n))
         notes = ["pooled over turns"] if options.aggregation == "dialogue_mean" else []
         total, missing = float(turns.sum()), float(unanswered.sum())
         if 0 < missing < total:
@@ -381,6 +381,5 @@ def _human(
     settings: dict[str, Any] = {"target": options.target, "confidence": options.confidence, "bounds": measure.bounds}
     alone, corrected = sample.estimate(measure.statistic, everywhere, **settings)
     if measure.fragile and design.n < FIRM_LABELS:
-        note = f"n < {FIRM_LABELS}: intervals that hang on rare emotions cover less than they say"
-        return alone.with_notes(note), corrected.with_notes(note)
+        return alone.with_notes(FRAGILE), corrected.with_notes(FRAGILE)
     return alone, corrected

@@ -223,11 +223,7 @@ def summarise(
         When the options claim how the verified labels were made: they come as they are.
     """
     chosen = options or MetricOptions()
-    if chosen.gold != MetricOptions().gold:
-        raise ValueError(
-            f"gold = {chosen.gold} is not computed here: the columns …_verified of this table are taken as they are. "
-            "Make such labels of the annotators' own first (python -m evaluation aggregate)."
-        )
+    refuse_gold(chosen)
     groups = all_metrics(turns, options=chosen, replicates=replicates, seed=seed)
     return {
         "format": "attune-metrics/1",
@@ -237,6 +233,21 @@ def summarise(
         "seed": seed,
         "groups": [group_json(group, chosen) for group in groups],
     }
+
+
+def refuse_gold(options: MetricOptions) -> None:
+    """Refuse the claim that labels of a table were made in a certain way: they come as they are.
+
+    Raises
+    ------
+    ValueError
+        Saying how such labels are made.
+    """
+    if options.gold != MetricOptions().gold:
+        raise ValueError(
+            f"gold = {options.gold} is not computed here: the columns …_verified of this table are taken as they are. "
+            "Make such labels of the annotators' own first (python -m evaluation aggregate)."
+        )
 
 
 def group_json(group: GroupMetrics, options: MetricOptions) -> dict[str, Any]:

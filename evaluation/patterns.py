@@ -6,7 +6,7 @@ Sources: Benjamini and Hochberg 1995; the corrected values as in `evaluation.ver
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 from evaluation import counts as ct
 from evaluation.comparison import common_turns, counted
 from evaluation.counts import Floats, K
+from evaluation.estimation import ALONE, MIN_LABELS
 from evaluation.groups import GroupData, MetricOptions
 from evaluation.intervals import (
     DEFAULT_REPLICATES,
@@ -64,7 +65,8 @@ def corrected_shares(
 ) -> dict[tuple[int, int], Estimate]:
     """Give for each pair of codes (user, response) the share of that response among turns of that user emotion.
 
-    Corrected by the turns people verified; `no_data` where none of them has the user emotion. Empty without a turn.
+    Corrected by the turns people verified; `no_data` where none of them has the user emotion, `few_turns` where fewer
+    than `MIN_CELL` do. Empty without a turn.
     """
     labels = _labels(group)
     rows = np.flatnonzero(labels.known)
@@ -75,11 +77,7 @@ def corrected_shares(
     drawn = np.array(ct.resample([cube], replicates, seed, name))
     panel = VerifiedPanel([group], [rows], [labels], resampled=drawn, seed=seed, name=name, target=options.target)
     settings: dict[str, Any] = {"confidence": options.confidence, "bounds": (0.0, 1.0)}
-    return {
-        (a, b): panel.statistic(partial(_cell, user=a, response=b), (0,), **settings)
-        for a in range(K)
-        for b in range(K)
-    }
+    return {(a, b): _corrected(panel, a, b, (0,), **settings) for a in range(K) for b in range(K)}
 
 
 def compare_cells(
@@ -131,6 +129,23 @@ def compare_cells(
             )
         )
     return sorted(found, key=lambda cell: (-cell.turns, cell.user, cell.response))
+
+
+def _corrected(panel: VerifiedPanel, user: int, response: int, systems: tuple[int, ...], **settings: Any) -> Estimate:
+    """Estimate a share, or its difference, from the verified turns with this user emotion; n counts these.
+
+    Below `MIN_CELL` of them there is none, below `MIN_LABELS` it is that of the people alone: what a handful of turns
+    shares with the classifier's labels says nothing about the rest.
+    """
+    n = panel.felt(user, systems)
+    if panel.apart:
+        return undefined("separate_draws", method="difference estimator")
+    if n < MIN_CELL:
+        return undefined("few_turns" if n else "no_data", n=n, method="difference estimator")
+    if n < MIN_LABELS:
+        alone = panel.within(user, [response] * len(systems), **settings)
+        return alone.with_notes(f"{ALONE} because n = {n} < {MIN_LABELS}")
+    return replace(panel.statistic(partial(_cell, user=user, response=response), systems, **settings), n=n)
 
 
 def _labels(group: GroupData) -> LabelPair:
@@ -194,9 +209,5 @@ class _Gaps:
         return bootstrap_estimate(value, self.draws[:, user, response], bounds=(-1.0, 1.0), **settings)
 
     def corrected(self, user: int, response: int, options: MetricOptions) -> Estimate:
-        return self.panel.statistic(
-            partial(_cell, user=user, response=response),
-            (0, 1),
-            confidence=options.confidence,
-            bounds=(-1.0, 1.0),
-        )
+        settings: dict[str, Any] = {"confidence": options.confidence, "bounds": (-1.0, 1.0)}
+        return _corrected(self.panel, user, response, (0, 1), **settings)

@@ -35,9 +35,9 @@ def headline(
     measures = (
         ("exact", "Exact alignment"),
         ("coarse", "Coarse alignment"),
-        ("entropy_bits" if options.entropy_unit == "bits" else "entropy_nats", f"Entropy H, {options.entropy_unit}"),
+        (options.headline_entropy, _entropy_title(options)),
         (flat, "Expressive range (flatness score)"),
-        ("macro_f1", "Macro-F1 against the reference"),
+        ("macro_f1", f"Macro-F1 against the {truth_of(options).removesuffix(' response')}"),
     )
     rows: list[dict[str, Cell]] = []
     for dataset, (measure, title) in itertools.product(datasets_of(groups), measures):
@@ -74,11 +74,36 @@ def headline(
     caption = (
         "What the classifier's labels say, what the human labels say, and the classifier corrected by them. "
         "For alignment, expressive range and macro-F1 a higher number means more: more turns whose response matches "
-        "the user's emotion, more varied emotions, closer to the emotions of the human responses.\n\n"
+        f"the user's emotion, more varied emotions, closer to the emotions of the {_spoken(options)}.\n\n"
         "The interval of a classifier value holds only the sampling of dialogues. It holds nothing of the classifier's "
         "errors, which for a classifier that is right in four of five cases are many times larger."
     )
     return Section("headline", 1, "Headline", caption, tuple(tables), (), warnings_of(warnings))
+
+
+def truth_of(options: MetricOptions) -> str:
+    """Say whose emotion counts as truth in F1."""
+    return "reference response" if options.f1_truth == "reference" else "user utterance"
+
+
+def _spoken(options: MetricOptions) -> str:
+    return "human responses" if options.f1_truth == "reference" else "users' utterances"
+
+
+def _entropy_title(options: MetricOptions) -> str:
+    corrected = ", Miller-Madow" if options.entropy_correction == "miller_madow" else ""
+    return f"Entropy H, {options.entropy_unit}{corrected}"
+
+
+def _normalised(options: MetricOptions) -> str:
+    if options.flatness_classes == "declared":
+        return "H over log2 7, the same for every system"
+    return "H over log2 of the number of labels observed, which differs between systems"
+
+
+def flatness_axis(options: MetricOptions) -> str:
+    """Name the scale of the expressive range."""
+    return "H / log2 7" if options.flatness_classes == "declared" else "H / log2 of the labels observed"
 
 
 def _outside(raw: Estimate, corrected: Estimate) -> bool:
@@ -255,8 +280,7 @@ def _said(estimate: Estimate) -> str:
 
 def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
     """Give section 3: entropy and flatness with the label distributions, the counterpart of the paper's Table 2."""
-    unit = options.entropy_unit
-    entropy = "entropy_bits" if unit == "bits" else "entropy_nats"
+    entropy = options.headline_entropy
     rows: list[dict[str, Cell]] = []
     shares: list[dict[str, Cell]] = []
     for group in groups:
@@ -282,14 +306,14 @@ def flatness(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section:
         (
             DATASET,
             SYSTEM,
-            *three_columns("entropy", f"Entropy H, {unit}", "number", "higher is more varied"),
+            *three_columns("entropy", _entropy_title(options), "number", "higher is more varied"),
             *three_columns("flatness", "Normalised, 0 to 1", "number", "higher is more varied"),
-            Column("classes", "Labels observed", "count"),
-            Column("observed", "Normalised by the labels observed", "number"),
-            Column("miller_madow", "H in bits, Miller-Madow", "number"),
+            Column("classes", "Labels observed, classifier", "count"),
+            Column("observed", "Normalised by the labels observed, classifier", "number"),
+            Column("miller_madow", "H in bits, Miller-Madow, classifier", "number"),
         ),
         tuple(rows),
-        "H over log2 7, the same for every system. In the paper's table the row LLaMA 3.2 (INSPIRED) prints .485 for "
+        f"{_normalised(options)}. In the paper's table the row LLaMA 3.2 (INSPIRED) prints .485 for "
         "H = 1.253, which is H over log2 6; its other rows are H over log2 7.",
         "Table 2",
     )
@@ -352,7 +376,7 @@ def _flatness_figure(groups: Sequence[GroupMetrics], options: MetricOptions, how
         "bars",
         f"Expressive range, {labels}",
         f"Bars of the normalised entropy of response emotions by system, {labels}; 0 is one emotion only.",
-        {"panels": panels, "y_title": "H / log2 7", "limits": [0.0, 1.0]},
+        {"panels": panels, "y_title": flatness_axis(options), "limits": [0.0, 1.0]},
         f"{whiskers(options)}{basis(groups, options.headline_flatness, how)}",
         "Table 2",
     )
@@ -394,7 +418,7 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
                 "accuracy": group.measures["accuracy"].raw,
             }
         )
-    truth = "reference response" if options.f1_truth == "reference" else "user utterance"
+    truth = truth_of(options)
     per_emotion = Table(
         "f1",
         "Per-emotion F1",
@@ -420,7 +444,7 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
             SYSTEM,
             Column("classes", "Emotions averaged"),
             *three_columns("macro", "Macro-F1", "number", "higher is closer"),
-            Column("true_only", "Macro-F1 over emotions of the reference only, classifier", "number"),
+            Column("true_only", f"Macro-F1 over emotions of the {truth} only, classifier", "number"),
             Column("all7", "Macro-F1 over all seven, undefined as 0, classifier", "number"),
             Column("weighted", "F1 weighted by support, classifier", "number"),
             Column("accuracy", "Accuracy (= micro-F1), classifier", "number"),
@@ -458,7 +482,7 @@ def diversity(groups: Sequence[GroupMetrics], options: MetricOptions) -> Section
     ]
     warning = f"{len(thin)} F1 values rest on fewer than 10 true cases." if thin else None
     caption = (
-        "How well a system's response carries the emotion that the human response carried in the same place: 0 never, "
-        "1 always. F1 is the harmonic mean of precision and recall; higher is closer to the human responses."
+        f"How well a system's response carries the emotion of the {truth} of the same turn: 0 never, 1 always. F1 is "
+        f"the harmonic mean of precision and recall; higher is closer to the {_spoken(options)}."
     )
     return Section("f1", 4, "Emotion diversity (F1)", caption, (per_emotion, macro), (figure,), warnings_of([warning]))

@@ -50,6 +50,8 @@ REASONS: Final[Mapping[str, str]] = {
     "no_se": "its standard error is not derived",
     "biased_upward": "in a sample it lies above the truth",
     "few_texts": "there are too few texts",
+    "few_turns": "fewer than 5 verified turns have this user emotion",
+    "one_text": "there is only one text",
 }
 
 

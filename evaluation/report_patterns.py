@@ -190,7 +190,8 @@ def patterns(
         tuple(rows),
         "Off-diagonal cells with 5 turns or more, most frequent first. The difference compares the same turns with "
         f"the human responses. With fewer than {MIN_VERIFIED} human-verified turns a pattern may be the classifier's "
-        "doing. Corrected values rest on the verified turns with that user emotion, which are few for rare emotions.",
+        "doing. Corrected values rest on the verified turns with that user emotion, which n counts; fewer than "
+        f"{MIN_VERIFIED} of them give none. Shares are those of this corpus, differences speak for further dialogues.",
     )
     tables = [_paper_patterns(groups, shares), observed]
     if len(cases):
@@ -254,11 +255,16 @@ def _paper_patterns(
     )
 
 
+def _column(table: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """Give an optional column, empty where the table lacks it."""
+    return table[name] if name in table else pd.Series("", index=table.index, dtype=object)
+
+
 def _pattern_ratings(ratings: pd.DataFrame, group: GroupMetrics, user: str, response: str) -> str | None:
     if "pattern" not in ratings or not len(ratings):
         return None
     chosen = ratings[
-        (ratings["dataset"].fillna("") == group.dataset)
+        (_column(ratings, "dataset").fillna("") == group.dataset)
         & (ratings["system"] == group.system)
         & (ratings["pattern"] == f"{user} → {response}")
         & ratings["value"].notna()

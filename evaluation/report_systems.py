@@ -16,6 +16,7 @@ from evaluation.groups import MetricOptions
 from evaluation.intervals import Estimate
 from evaluation.metrics import GroupMetrics
 from evaluation.report_groups import DATASET, SYSTEM, datasets_of, groups_of, named, number_or_none, slug
+from evaluation.report_metrics import flatness_axis
 from evaluation.report_model import HUMAN, Cell, Column, FigureSpec, Names, Section, Table, warnings_of
 
 # --- 9. systems compared ---------------------------------------------------------------------------------------------
@@ -141,11 +142,12 @@ def comparisons(found: Sequence[Comparison], verified: bool, options: MetricOpti
         for one in found
     )
     warnings = []
-    if any(one.basis == "classifier" for one in found):
+    blind = list(dict.fromkeys(names.dataset(one.dataset) for one in found if one.basis == "classifier"))
+    if blind:
         few = f"fewer than {MIN_LABELS} common turns verified for all systems" if verified else "no human labels"
         warnings.append(
-            "These tests compare classifier labels. A classifier may err more on one system's style than on "
-            f"another's; with {few} that cannot be told from a difference between systems."
+            f"In {', '.join(blind)} tests compare classifier labels. A classifier may err more on one system's style "
+            f"than on another's; with {few} that cannot be told from a difference between systems."
         )
     for dataset in dict.fromkeys(one.dataset for one in found if one.left_out):
         gone = dict.fromkeys(system for one in found if one.dataset == dataset for system in one.left_out)
@@ -237,7 +239,7 @@ def discussion(groups: Sequence[GroupMetrics], options: MetricOptions) -> Sectio
         "scatter",
         "Expressive range against macro-F1",
         "One point for each system: normalised entropy across, macro-F1 upwards; numbers are in the table.",
-        {"panels": panels, "x_title": "expressive range (H / log2 7)", "y_title": "macro-F1"},
+        {"panels": panels, "x_title": f"expressive range ({flatness_axis(options)})", "y_title": "macro-F1"},
         "Varied emotions need not be fitting ones: points to the right are more varied, points higher up fit better.",
     )
     caption = (

@@ -154,7 +154,12 @@ def validate(
             confidence=confidence,
         )
     reliability: tuple[Bin, ...] = ()
-    if sure is not None and np.isfinite(sure).all():
+    said = list(_warnings(population, counts))
+    if sure is not None and np.isfinite(sure).any():
+        told = np.isfinite(sure)
+        if missing := int((~told).sum()):
+            said.append(f"{missing} verified texts have no confidence and are left out of the calibration.")
+        y, f, w, sure, codes = y[told], f[told], w[told], sure[told], codes[told]
         correct = (y == f).astype(float)
         # Weighting by predicted label makes the bins speak for the corpus, as every other number here does.
         corpus = w * (population / np.maximum(np.bincount(f, weights=w, minlength=K), 1e-300))[f]
@@ -164,7 +169,7 @@ def validate(
         estimates["calibration_error"] = debiased_error(
             correct, sure, corpus, drawn, units.unseen[f], confidence=confidence
         )
-    return Validation(estimates, joint, counts, reliability, tuple(_warnings(population, counts)))
+    return Validation(estimates, joint, counts, reliability, tuple(said))
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ class _Units:
 
     @property
     def name(self) -> str:
-        return "dialogue" if self.whole else "utterance (Rao-Wu within predicted label)"
+        return "dialogue" if self.whole else "text"
 
     def draws(self, replicates: int, seed: int, name: str) -> list[Floats]:
         if self.whole:

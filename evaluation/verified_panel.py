@@ -22,9 +22,11 @@ from evaluation import counts as ct
 from evaluation.counts import Floats, K
 from evaluation.design import Design
 from evaluation.estimation import (
+    ALONE,
     Target,
     corrected_replicates,
     difference_mean,
+    human_mean,
     human_replicates,
     replicate_lambda,
     replicate_weights,
@@ -192,7 +194,7 @@ class VerifiedPanel:
         order = np.argsort(rows[0], kind="stable")
         self._group, self._rows = groups[0], rows[0][order]
         self._labels = [pair.at(held[order]) for pair, held in zip(labels, rows, strict=True)]
-        self._apart = not all(
+        self.apart = not all(
             _drawn_alike(groups[0], self._rows, g, r[order]) for g, r in zip(groups, rows, strict=True)
         )
         self._dialogues = groups[0].dialogues[self._rows]
@@ -235,7 +237,7 @@ class VerifiedPanel:
 
         The difference estimator on the turns' own 0 and 1, or on their differences d = y_A - y_B.
         """
-        if self._apart:
+        if self.apart:
             return undefined("separate_draws", method="difference estimator")
         design, held = self._drawn(systems)
         if not design.n:
@@ -243,18 +245,42 @@ class VerifiedPanel:
         human = [match[pair.rows_human[held], pair.columns_human[held]].astype(float) for pair in self._of(systems)]
         machine = [match[pair.rows, pair.columns].astype(float) for pair in self._of(systems)]
         y, f = (part[0] - part[1] if len(part) > 1 else part[0] for part in (human, machine))
-        return difference_mean(y, f[held], f, design, target=self.target, **settings)
+        return _said(difference_mean(y, f[held], f, design, target=self.target, **settings))
 
     def statistic(self, statistic: Statistic, systems: Sequence[int], **settings: Any) -> Estimate:
         """Estimate any statistic of the matrix, or its difference between two systems, in the bootstrap form."""
-        if self._apart:
+        if self.apart:
             return undefined("separate_draws", method="difference estimator")
         sample = self.sample(systems)
         if not sample.design.n:
             return undefined("no_data", method="difference estimator")
         chosen, drawn = list(systems), self.everywhere.draws
         part = Everywhere(self.everywhere.totals[chosen], None if drawn is None else drawn[chosen])
-        return sample.estimate(statistic, part, tuple(range(len(chosen))), target=self.target, **settings)[1]
+        return _said(sample.estimate(statistic, part, tuple(range(len(chosen))), target=self.target, **settings)[1])
+
+    def within(self, user: int, responses: Sequence[int], **settings: Any) -> Estimate:
+        """Estimate by people alone how often one emotion answers the user emotion `user`.
+
+        For one system the share of its response `responses[0]`; for two the difference of their shares, turn by turn.
+        The mean of a domain: `n` is the number of verified turns with that user emotion.
+        """
+        if self.apart:
+            return undefined("separate_draws", method="human labels")
+        design, held = self._drawn(range(len(responses)))
+        columns = [pair.columns_human[held] for pair in self._of(range(len(responses)))]
+        felt = self._labels[0].rows_human[held] == user
+        if not felt.any():
+            return undefined("no_data", method="human labels")
+        hits = [(column[felt] == response).astype(float) for column, response in zip(columns, responses, strict=True)]
+        share = float(design.weights[felt].sum() / design.weights.sum())
+        part = design.where(felt, max(int(felt.sum()), round(share * design.population)))
+        y = hits[0] - hits[1] if len(hits) > 1 else hits[0]
+        return human_mean(y, part, target=self.target, rare=len(hits) == 1, **settings)
+
+    def felt(self, user: int, systems: Sequence[int]) -> int:
+        """Give the number of turns verified for these systems in which people heard the user emotion `user`."""
+        held = self._drawn(systems)[1]
+        return int((self._labels[systems[0]].rows_human[held] == user).sum())
 
     def _of(self, systems: Sequence[int]) -> list[LabelPair]:
         return [self._labels[system] for system in systems]
@@ -272,7 +298,9 @@ class VerifiedPanel:
         size, everywhere = len(self._labels), self.everywhere.draws
         replicates = 0 if everywhere is None else everywhere.shape[1]
         found = np.full((size, replicates), np.nan)
-        if sample.machine is None or sample.machine_draws is None or sample.design.clusters < 2 or everywhere is None:
+        if sample.machine is None or sample.machine_draws is None or everywhere is None or not replicates:
+            return found
+        if self.apart or sample.design.clusters < 2:
             return found
         for place in range(size):
             human, machine, total = (
@@ -286,6 +314,13 @@ class VerifiedPanel:
             if math.isfinite(human + machine + total) and defined.mean() >= MIN_DEFINED_SHARE:
                 found[place] = moved - moved[defined].mean() + human + factor * (total - machine)
         return found
+
+
+def _said(estimate: Estimate) -> Estimate:
+    """Note that a corrected estimate is the human-only one, where lambda was estimated as 0 or could not be."""
+    if estimate.value is None or any(note.startswith("lambda = ") for note in estimate.notes):
+        return estimate
+    return estimate.with_notes(ALONE) if estimate.method.startswith("human labels") else estimate
 
 
 def _drawn_alike(first: GroupData, rows: NDArray[np.int64], second: GroupData, others: NDArray[np.int64]) -> bool:

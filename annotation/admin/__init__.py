@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from annotation.admin import campaigns, corpus, dashboard, people, running
+from annotation.admin import campaigns, corpus, dashboard, generation, people, running
 
-__all__ = ["campaigns", "corpus", "dashboard", "people", "running"]
+__all__ = ["campaigns", "corpus", "dashboard", "generation", "people", "running"]

@@ -99,6 +99,6 @@ def progress_bar(job: Job) -> SafeString:
         job.pk,
         job.state,
         job.total or 1,
-        job.total or 1 if job.state == Job.DONE else job.done,
+        1 if job.state == Job.DONE and not job.total else job.done,
         jobs.note(job),
     )

@@ -9,8 +9,9 @@ from unfold.admin import TabularInline
 from unfold.decorators import action
 
 from annotation.admin.base import AuditedAdmin, RecordAdmin
+from annotation.admin.generation import ResponseInline
 from annotation.admin.launching import launch
-from annotation.models import Classifier, Dataset, Dialogue, ImportRun, Response, System, Turn, Utterance
+from annotation.models import Classifier, Dataset, Dialogue, ImportRun, Turn, Utterance
 from annotation.workflow.prelabel import make_default
 
 
@@ -72,17 +73,6 @@ class UtteranceAdmin(RecordAdmin):
     list_select_related = ["dialogue__dataset"]
 
 
-class ResponseInline(TabularInline):  # type: ignore[misc]
-    model = Response
-    fields = ["system", "shown", "flags"]
-    readonly_fields = fields
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Turn)
 class TurnAdmin(RecordAdmin):
     list_display = ["dialogue", "position", "user_utterance"]
@@ -90,34 +80,6 @@ class TurnAdmin(RecordAdmin):
     search_fields = ["dialogue__source_id", "user_utterance__shown"]
     list_select_related = ["dialogue__dataset", "user_utterance"]
     inlines = [ResponseInline]
-
-
-@admin.register(System)
-class SystemAdmin(AuditedAdmin):
-    list_display = ["name", "title", "kind", "is_reference", "responses_count"]
-    list_filter = ["kind"]
-    search_fields = ["name", "title"]
-    actions_list = ["generate"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[System]:
-        queryset: QuerySet[System] = super().get_queryset(request)
-        return queryset.annotate(count=Count("responses"))
-
-    @admin.display(description="responses", ordering="count")
-    def responses_count(self, system: Any) -> int:
-        return int(system.count)
-
-    @action(description="Generate responses", url_path="generate", icon="auto_awesome", permissions=["add"])  # type: ignore[untyped-decorator]
-    def generate(self, request: HttpRequest) -> HttpResponse:
-        return launch(request, "generate")
-
-
-@admin.register(Response)
-class ResponseAdmin(RecordAdmin):
-    list_display = ["system", "turn", "shown", "flags"]
-    list_filter = ["system", "turn__dialogue__dataset"]
-    search_fields = ["shown"]
-    list_select_related = ["system", "turn"]
 
 
 @admin.register(Classifier)

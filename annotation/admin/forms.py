@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -19,9 +18,8 @@ from unfold.widgets import (
 from annotation.corpora import CorpusError
 from annotation.corpora.labels import LABEL_PARTS
 from annotation.corpora.table import COLUMN_PARTS
-from annotation.inference.generator import GenerationError
 from annotation.models import Campaign, Dataset, System
-from annotation.workflow import generate, uploads
+from annotation.workflow import uploads
 from annotation.workflow.listing import read_list
 from annotation.workflow.planning import Assumptions
 from evaluation.emotions import DEFAULT_GROUPING, GROUPINGS
@@ -314,35 +312,3 @@ class TrainForm(forms.Form):
         widget=UnfoldAdminSelectWidget,
     )
     folds = forms.IntegerField(min_value=2, max_value=20, initial=5, widget=UnfoldAdminIntegerFieldWidget)
-
-
-class GenerateForm(forms.Form):
-    system = forms.SlugField(help_text="A name of the registry, or a new one.", widget=UnfoldAdminTextInputWidget)
-    datasets = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget)
-    parameters = forms.CharField(
-        required=False,
-        help_text='JSON: {"base_url", "model", "key_env", "limit", "cap_requests", …}; docs/generation.md.',
-        widget=UnfoldAdminTextareaWidget,
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["datasets"].choices = names(Dataset)  # type: ignore[attr-defined]
-
-    def clean_parameters(self) -> dict[str, Any]:
-        try:
-            value = json.loads(self.cleaned_data["parameters"] or "{}")
-        except json.JSONDecodeError as error:
-            raise ValidationError(f"Not JSON: {error}.") from error
-        if not isinstance(value, dict):
-            raise ValidationError("A JSON object is wanted.")
-        return value
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if "parameters" in cleaned and "system" in cleaned:
-            try:  # before the row exists: nothing unusable, and no key, is ever stored
-                generate.job_parameters({**cleaned, "datasets": list(cleaned.get("datasets", []))})
-            except GenerationError as error:
-                raise ValidationError(str(error)) from error
-        return cleaned

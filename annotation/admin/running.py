@@ -13,6 +13,7 @@ from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 
 from annotation.admin.base import RecordAdmin, confirmed, progress_bar
+from annotation.admin.generation import outcome_of, told, totals_shown
 from annotation.admin.launching import launch_view
 from annotation.models import Job, ReportRun, User
 from annotation.workflow import jobs
@@ -21,12 +22,12 @@ from annotation.workflow.accounts import record
 
 @admin.register(Job)
 class JobAdmin(RecordAdmin):
-    list_display = ["kind", "bar", "created_by", "created_at", "finished_at", "outcome"]
+    list_display = ["named", "bar", "created_by", "created_at", "finished_at", "outcome"]
     list_filter = ["kind", "state"]
-    search_fields = ["message", "error", "created_by__username"]
+    search_fields = ["message", "error", "created_by__username", "parameters"]
     list_select_related = ["created_by"]
     actions = ["cancel"]
-    actions_detail = ["cancel_this"]
+    actions_detail = ["cancel_this", "run_again"]
     fields = [
         "kind",
         "bar",
@@ -41,20 +42,43 @@ class JobAdmin(RecordAdmin):
         "worker",
         "attempts",
     ]
-    readonly_fields = fields
+    generation_fields = [
+        *("story", "bar", "totals", "error", "parameters", "created_by", "created_at", "started_at", "finished_at"),
+        *("worker", "attempts"),
+    ]
+    readonly_fields = [*fields, "story", "totals"]
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
         # Django shows list actions only to who may change; every field is read-only.
         return bool(request.user.is_superuser) and obj is None
 
+    def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
+        return self.generation_fields if obj is not None and obj.kind == "generate" else self.fields
+
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[UnfoldAction]:
-        """Offer what the job can still do: one that has ended has no button to cancel it."""
-        running = Job.objects.filter(pk=object_id, state__in=[Job.QUEUED, Job.RUNNING]).exists()
-        return super().get_actions_detail(request, object_id) if running else []
+        """Offer what the job can still do: one that has ended has no button to cancel it, but may run again."""
+        job = Job.objects.filter(pk=object_id).first()
+        running = job is not None and not job.finished
+        again = job is not None and job.finished and job.kind == "generate"
+        offered = {"cancel_this": running, "run_again": again}
+        found = super().get_actions_detail(request, object_id)
+        return [one for one in found if any(on and name in one.action_name for name, on in offered.items())]
 
     def get_urls(self) -> list[URLPattern]:
         own = [path("launch/<slug:kind>/", self.admin_site.admin_view(launch_view), name="annotation_job_launch")]
         return own + super().get_urls()  # type: ignore[no-any-return]
+
+    @admin.display(description="job", ordering="kind")
+    def named(self, job: Job) -> str:
+        return str(job).rpartition(": ")[0]
+
+    @admin.display(description="what happened")
+    def story(self, job: Job) -> SafeString:
+        return format_html("<p><strong>{}</strong>. {}</p>", outcome_of(job).capitalize(), told(job))
+
+    @admin.display(description="totals")
+    def totals(self, job: Job) -> str:
+        return totals_shown(job)
 
     @admin.display(description="progress")
     def bar(self, job: Job) -> SafeString:
@@ -66,6 +90,8 @@ class JobAdmin(RecordAdmin):
             report = ReportRun.objects.filter(job=job).first()
             if report is not None and report.finished_at is not None:
                 return format_html('<a class="outcome-link" href="/reports/{}/">read the report</a>', report.pk)
+        if job.kind == "generate":
+            return told(job) if job.finished else ""
         return ", ".join(f"{key}: {value}" for key, value in job.result.items() if isinstance(value, int | str | float))
 
     @admin.action(description="Cancel")
@@ -84,6 +110,10 @@ class JobAdmin(RecordAdmin):
         else:
             messages.warning(request, "The job has already ended.")
         return redirect(f"/admin/annotation/job/{object_id}/change/")
+
+    @action(description="Run again", url_path="again", icon="replay", permissions=["view"])  # type: ignore[untyped-decorator]
+    def run_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return redirect(f"/admin/annotation/job/launch/generate/?again={object_id}")
 
 
 @admin.register(ReportRun)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from django.http import Http404
 from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import serializers, status
+from rest_framework.exceptions import ParseError
 from rest_framework.pagination import CursorPagination
-from rest_framework.parsers import MultiPartParser
+from rest_framework.parsers import JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -43,8 +44,20 @@ class NewestFirst(CursorPagination):
     page_size = 50
 
 
+class ShallowJSONParser(JSONParser):
+    """JSON that a server can read without running out of stack."""
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().parse(*args, **kwargs)
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+
+
 class JobListApi(APIView):
     """The jobs one may see; a superuser may start new ones."""
+
+    parser_classes = (ShallowJSONParser,)
 
     def get_permissions(self) -> list[SignedIn | Staff]:
         return [Staff()] if self.request.method == "POST" else [SignedIn()]
@@ -68,7 +81,7 @@ class JobListApi(APIView):
         parameters = form.validated_data["parameters"]
         if form.validated_data["kind"] == "generate":
             try:
-                generate.job_parameters(parameters)
+                generate.checked_job(parameters)
             except GenerationError as error:
                 raise serializers.ValidationError({"parameters": str(error)}) from error
         job = jobs.create_job(kind=form.validated_data["kind"], parameters=parameters, user=user)

@@ -1,5 +1,7 @@
 """Chats in the plain shape `{"dialogue_id": …, "utterances": [{"speaker": …, "text": …}, …]}`, one per line.
 
+An utterance may list the titles it mentions (`"items": ["Alien (1979)"]`); else those with a year are looked for.
+
 Two published sets come in it: the 70 ReDial dialogues of the Manzoor / Jannach studies, whose recommender is human, and
 CRSArena-Dial, whose recommender is the system named in `system`.
 """
@@ -19,6 +21,7 @@ from annotation.corpora.dialogue import (
     merge_turns,
     unusable_characters,
 )
+from annotation.corpora.mentions import listed_titles, titles_in
 from annotation.corpora.reading import DEFAULT_LIMITS, Limits, Part, json_lines, parts
 from annotation.corpora.redial import split_of
 
@@ -81,7 +84,12 @@ def _dialogue(record: dict[str, Any], split: str, file: str, line: int) -> Dialo
             return f"utterance {index + 1}: {reason}"
         shown = decode_entities(text)
         line_id = utterance.get("turn_id", index)
-        messages.append(Message(role, text, shown, shown, str(line_id if isinstance(line_id, int) else index)))
+        items = utterance.get("items")
+        found = listed_titles(items) if isinstance(items, (list, str)) else titles_in(shown)
+        if reason := next(filter(None, map(unusable_characters, found)), ""):
+            return f"utterance {index + 1}: {reason}"
+        place = str(line_id if isinstance(line_id, int) else index)
+        messages.append(Message(role, text, shown, shown, place, found))
     turns, empty = merge_turns(messages)
     if not turns:
         return "the dialogue has no utterance with text"

@@ -23,6 +23,7 @@ from annotation.corpora.dialogue import (
     fold,
     unusable_characters,
 )
+from annotation.corpora.mentions import listed_titles, titles_in
 from annotation.corpora.reading import DEFAULT_LIMITS, Limits, Part, container, json_lines, parts, raw_lines
 from annotation.corpora.responses import checked_header, delimited_rows
 
@@ -33,7 +34,9 @@ _BATCH = 1024
 class Columns:
     """Which column holds what; an empty name means there is none.
 
-    Responses come either long (`response` and `system`, one row per system) or wide (`systems`: column -> system name).
+    `items` and `user_items` hold the titles that the reference and the user's words mention, separated by `|`; without
+    such a column titles with a year are looked for in the words. Responses come either long (`response` and `system`,
+    one row per system) or wide (`systems`: column -> system name).
     """
 
     user: str
@@ -43,11 +46,13 @@ class Columns:
     response: str = ""
     system: str = ""
     split: str = ""
+    items: str = ""
+    user_items: str = ""
     systems: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
         """Every column that the mapping needs."""
-        single = (self.user, self.dialogue, self.turn, self.reference, self.response, self.system, self.split)
+        single = [getattr(self, part) for part in COLUMN_PARTS]
         return tuple(dict.fromkeys(name for name in (*single, *self.systems) if name))
 
     @classmethod
@@ -67,7 +72,10 @@ class Columns:
         return cls(**single, systems=systems)
 
 
-COLUMN_PARTS: Final = ("user", "dialogue", "turn", "reference", "response", "system", "split")
+COLUMN_PARTS: Final = (
+    *("user", "dialogue", "turn", "reference", "response", "system", "split"),
+    *("items", "user_items"),
+)
 
 
 def read_mapping(pairs: Iterable[str], parts: Sequence[str], many: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -93,12 +101,17 @@ def read_mapping(pairs: Iterable[str], parts: Sequence[str], many: str) -> tuple
     return single, named
 
 
+Items = tuple[str, ...] | None
+"""The titles that a cell lists; None where there is no such column, so they are looked for in the words."""
+
+
 @dataclass(slots=True)
 class _Group:
     source_id: str
     split: str
     line: int
     turns: dict[int, tuple[str, str, int]] = field(default_factory=dict)
+    items: dict[int, tuple[Items, Items]] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
 
 
@@ -155,6 +168,7 @@ def _add(group: _Group, values: dict[str, str], columns: Columns, name: str, lin
     earlier = group.turns.get(turn)
     if earlier is None:
         group.turns[turn] = (user, reference, line)
+        group.items[turn] = (_items(values, columns.user_items), _items(values, columns.items))
     elif earlier[:2] != (user, reference):
         return f"turn {turn} of dialogue {group.source_id} has other texts on line {earlier[2]}"
     given_responses = [(name, values[column]) for column, name in columns.systems.items()]
@@ -171,15 +185,20 @@ def _add(group: _Group, values: dict[str, str], columns: Columns, name: str, lin
     return ""
 
 
+def _items(values: dict[str, str], column: str) -> Items:
+    return listed_titles(values[column]) if column else None
+
+
 def _closed(group: _Group, file: str) -> Iterator[Dialogue | Response]:
     utterances: list[Utterance] = []
     place: dict[int, int] = {}
     for index, turn in enumerate(sorted(group.turns)):
         user, reference, _ = group.turns[turn]
         place[turn] = 2 * index + 1
-        utterances.append(_utterance(2 * index, "user", user, turn))
+        of_user, of_reference = group.items[turn]
+        utterances.append(_utterance(2 * index, "user", user, turn, of_user))
         if reference.strip():
-            utterances.append(_utterance(2 * index + 1, "recommender", reference, turn))
+            utterances.append(_utterance(2 * index + 1, "recommender", reference, turn, of_reference))
     meta = {"messages": len(utterances), "empty_messages": 0}
     yield Dialogue(group.source_id, group.split, tuple(utterances), meta, "", file, group.line)
     for response in group.responses:
@@ -198,9 +217,10 @@ def _closed(group: _Group, file: str) -> Iterator[Dialogue | Response]:
         )
 
 
-def _utterance(position: int, role: Role, raw: str, turn: int) -> Utterance:
+def _utterance(position: int, role: Role, raw: str, turn: int, items: Items) -> Utterance:
     shown = decode_entities(raw)
-    return Utterance(position, role, raw, shown, fold(shown), (f"{turn}:{role}",), ())
+    found = titles_in(shown) if items is None else items
+    return Utterance(position, role, raw, shown, fold(shown), (f"{turn}:{role}",), found)
 
 
 def table_rows(

@@ -3,7 +3,7 @@
 A base URL typed into a form must not become a way into the network the server stands in. So an address is https to a
 public host, or (when the operator allows private ones) a host in a private network; a name is looked up once and the
 connection goes to the very address that was checked, which leaves a name that changes its answer nothing to gain.
-Link-local addresses, where clouds keep their credentials, are never called.
+Link-local addresses and the others where clouds keep their credentials are never called.
 """
 
 from __future__ import annotations
@@ -20,8 +20,23 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], list[str]]
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# Where clouds keep the credentials of a machine, outside the link-local range.
-_METADATA: Final = (ipaddress.ip_network("fd00:ec2::/32"), ipaddress.ip_network("192.0.0.0/24"))
+_TRANSLATED: Final = ipaddress.IPv6Network("::ffff:0:0:0/96")
+# Where clouds keep the credentials of a machine, whatever else those addresses are, and whoever allows private ones.
+_METADATA: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "169.254.0.0/16",  # nearly all clouds
+            "fd00:ec2::/32",  # AWS
+            "fd20:ce::254/128",  # Google
+            "168.63.129.16/32",  # Azure: a public address that leads inside
+            "100.100.100.200/32",  # Alibaba
+            "192.0.0.0/24",  # Oracle
+            "fe80::/10",
+            "fec0::/10",  # site-local of old; Python calls it global
+        ),
+    )
+)
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|[0-9a-f:.]+")
 
 
@@ -82,7 +97,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def embedded(address: IPAddress) -> IPAddress:
-    """Give the IPv4 address that an IPv6 address carries (mapped, 6to4, Teredo, NAT64), else the address itself."""
+    """Give the IPv4 address that an IPv6 address carries (mapped, 6to4, Teredo, NAT64, ISATAP …), else itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -90,7 +105,9 @@ def embedded(address: IPAddress) -> IPAddress:
             return address.sixtofour
         if address.teredo is not None:
             return address.teredo[1]
-        if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
+        # ISATAP: the IPv4 address behind 0000:5efe or 0200:5efe.
+        isatap = (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE
+        if address in _NAT64 or address in _TRANSLATED or isatap or (int(address) >> 32 == 0 and int(address) > 1):
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -98,11 +115,11 @@ def embedded(address: IPAddress) -> IPAddress:
 def kind_of(address: IPAddress) -> str:
     """Say whether an address is `public`, `private` (also loopback) or `forbidden` (link-local, reserved…)."""
     plain = embedded(address)
+    if any(one.version == network.version and one in network for one in (plain, address) for network in _METADATA):
+        return "forbidden"
     if plain.is_loopback:
         return "private"
     if plain.is_link_local or plain.is_multicast or plain.is_unspecified or plain.is_reserved:
-        return "forbidden"
-    if any(plain.version == network.version and plain in network for network in _METADATA):
         return "forbidden"
     if plain.is_global:
         return "public"
@@ -133,7 +150,7 @@ def checked_addresses(
     kinds = {kind_of(item) for item in parsed}
     if "forbidden" in kinds:
         raise AddressRefusedError(
-            f"The host {address.host} is at a link-local or reserved address, which is never called."
+            f"The host {address.host} is at a link-local, reserved or metadata address, which is never called."
         )
     if "private" in kinds and not allow_private:
         raise AddressRefusedError(

@@ -1,34 +1,120 @@
 """What came back from a system, and what is conspicuous about it. Nothing is dropped here: flags only say.
 
-The checks are rules of thumb over words, made for English answers of a recommender; docs/generation.md says what each
-one catches and misses. A flag is a reason to look, not a judgment.
+The checks of words are rules of thumb, made for English answers of a recommender; docs/generation.md says what each one
+catches and misses. A flag is a reason to look, not a judgment.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-Flag = Literal["truncated", "empty", "refusal", "error_text", "wrong_language", "repaired_characters"]
-FLAGS: Final[tuple[Flag, ...]] = (
+from annotation.inference.errortexts import is_error_text
+from annotation.inference.languages import other_language
+from annotation.inference.refusals import declines
+
+__all__ = [
+    "FAILURE_KINDS",
+    "FLAGS",
+    "Completion",
+    "Failure",
+    "FailureKind",
+    "Flag",
+    "Outcome",
+    "ends_in_error",
+    "flags_of",
+    "other_language",
+    "storable",
+    "wordless",
+]
+
+Flag = Literal[
     "truncated",
     "empty",
     "refusal",
     "error_text",
     "wrong_language",
     "repaired_characters",
-)
+    "reasoning_removed",
+    "unusual_end",
+    "limit_not_kept",
+    "other_model",
+]
+FLAGS: Final[dict[Flag, str]] = {
+    "truncated": "cut at the limit of new tokens, or before the reasoning had ended",
+    "empty": "no words to label or rate",
+    "refusal": "declines to answer, or the endpoint's filter ended it",
+    "error_text": "an error message instead of an answer",
+    "wrong_language": "looks like another language than the expected one",
+    "repaired_characters": "held characters that databases refuse; they were replaced",
+    "reasoning_removed": "came with reasoning, which is not part of the response",
+    "unusual_end": "ended for a reason that is none of the usual ones, or for none that was told",
+    "limit_not_kept": "longer than the limit of new tokens that was asked for",
+    "other_model": "the endpoint names another model than the one that was asked",
+}
+"""Every flag, in the order in which a response carries them, and what it says."""
 
 FailureKind = Literal[
-    "rate_limited", "server_error", "timeout", "cut_off", "unreadable", "rejected", "unreachable", "out_of_memory"
+    "rate_limited",
+    "server_error",
+    "timeout",
+    "cut_off",
+    "unreadable",
+    "rejected",
+    "unreachable",
+    "out_of_memory",
+    "compressed",
+    "too_long",
+    "model_error",
 ]
+FAILURE_KINDS: Final[dict[FailureKind, str]] = {
+    "rate_limited": "the endpoint says that it is asked too much",
+    "server_error": "the endpoint says that it failed",
+    "timeout": "no whole answer within the time for a request",
+    "cut_off": "the connection ended before the answer did",
+    "unreadable": "the answer was not what the interface promises",
+    "rejected": "the endpoint does not accept the request",
+    "unreachable": "no connection",
+    "out_of_memory": "the prompt does not fit into the GPU's memory",
+    "compressed": "the answer was compressed, which was not asked for",
+    "too_long": "the prompt is longer than the model takes, or the answer longer than one can be",
+    "model_error": "the local model failed at this prompt",
+}
+"""Every kind of failure, and what it says."""
+
+# How back ends call the same ends, folded: lower case, with underscores.
+_NATURAL: Final = frozenset(
+    {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "end_of_text", "complete", "completed"}
+)
+_CUT: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens", "max_length", "max_new_tokens"})
+_FILTERED: Final = frozenset(
+    {"content_filter", "content_filtered", "safety", "prohibited_content", "blocklist", "spii", "recitation", "refusal"}
+)
+_FAILED: Final = frozenset({"error", "failed", "network_error"})
+
+_QUOTES: Final = frozenset("\"'`´‘’“”„‚«»‹›")
+# Letters and symbols by their category, blank to the eye.
+_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer as it came: its text, why it ended, and the tokens as the back end counts them (None: not told)."""
+    """An answer without its reasoning, why it ended, and the tokens as the back end counts them (None: not told).
+
+    Attributes
+    ----------
+    reasoning
+        Characters of reasoning that came with the answer and are no part of it.
+    unfinished_reasoning
+        The reasoning had not ended when the answer was cut.
+    raw_digest
+        SHA-256 of the text as it came, reasoning included.
+    empty_because
+        Why there are no words, where there are none: in ours, for the record.
+    other_model
+        The endpoint names another model than the one that was asked.
+    """
 
     text: str
     finish_reason: str = ""
@@ -36,6 +122,21 @@ class Completion:
     tokens_out: int | None = None
     model: str = ""
     fingerprint: str = ""
+    reasoning: int = 0
+    unfinished_reasoning: bool = False
+    raw_digest: str = ""
+    empty_because: str = ""
+    other_model: bool = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record of asking keeps beside the end, the model and the fingerprint; only what there is to say."""
+        known = {
+            "reasoning_characters": self.reasoning,
+            "raw_digest": self.raw_digest,
+            "empty_because": self.empty_because,
+        }
+        return {name: value for name, value in known.items() if value}
 
 
 @dataclass(frozen=True)
@@ -48,76 +149,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What asking once came to, with the number of requests it took (0: never sent, because the run was stopped)."""
+    """What asking once came to, with the number of requests it took (0: never sent, because the run was stopped).
+
+    `adapted` names what the request had to go without, or to say otherwise: `seed`, `max_tokens` (sent under its newer
+    name), `stream_options`, `system_message` (put before the user's words, because the model's template takes none).
+    """
 
     result: Completion | Failure | None
     attempts: int
     adapted: tuple[str, ...] = ()
 
 
-_REFUSAL: Final = re.compile(
-    r"""^\W*(?:i\ ?(?:'?m|\ am)\ (?:really\ |very\ |so\ )?sorry|sorry|i\ apologi[sz]e|unfortunately|as\ an\ ai)?
-    [^.!?\n]{0,60}?
-    \b(?:i\ (?:can(?:'|no)t|can\ not|am\ (?:not\ able|unable)|won'?t\ be\ able)|i'm\ (?:not\ able|unable))
-    \ (?:to\ )?
-    (?:help|assist|provide|answer|fulfil+|comply|generate|create|engage|respond|do\ that|continue|discuss)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_AS_AN_AI: Final = re.compile(
-    r"\bas an? (?:ai|(?:large |ai )?language model)\b[^.!?\n]{0,40}\b(?:can(?:'|no)t|can not|unable|not able)\b",
-    re.IGNORECASE,
-)
-_ERROR_START: Final = re.compile(
-    r"""^\W*(?:
-      (?:http(?:/\d(?:\.\d)?)?\ )?(?:error\ )?(?:4\d\d|5\d\d)\b[:\s-]*
-        (?:error|bad|unauthori|forbidden|not\ found|too\ many|internal|service|gateway)
-    | (?:internal|upstream)?\ ?(?:server|connection|connect|api|request|runtime|value|timeout)\ ?error\b
-    | error\ ?(?:code|:|\d)
-    | (?:bad\ gateway|gateway\ time-?out|service\ (?:temporarily\ )?unavailable|too\ many\ requests|rate\ limit)
-    | traceback\ \(most\ recent\ call\ last\)
-    | (?:<!doctype\ html|<html)
-    | \{?\s*"?(?:error|detail)"?\s*:\s*["{]
-    | cuda\ (?:out\ of\ memory|error)
-    )""",
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_WORDS: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-_COMMON: Final[dict[str, frozenset[str]]] = {
-    "en": _set(
-        "the a an and or but of to in is are was were it this that i you we they he she my your have has do does did "
-        "not for with on at from about what which who how if can could would will like so just any some me no as there "
-        "be been"
-    ),
-    "es": _set(
-        "el la los las un una y o pero de del que en es son muy por para con no se te le lo su una como qué más "
-        "esta este también película películas gusta"
-    ),
-    "fr": _set(
-        "le la les un une des et ou mais de du que qui en est sont très pour avec ne pas vous je il elle ce cette "
-        "dans sur plus aussi c'est j'ai film"
-    ),
-    "de": _set(
-        "der die das ein eine und oder aber von zu im ist sind sehr für mit nicht sie ich du wir es auf auch den dem "
-        "wie was wenn haben kann"
-    ),
-    "it": _set(
-        "il lo la gli le un una e o ma di del che in è sono molto per con non si ti come questo questa anche più"
-    ),
-    "pt": _set(
-        "o a os as um uma e ou mas de do da que em é são muito por para com não se você como este esta também mais"
-    ),
-    "nl": _set("de het een en of maar van te in is zijn heel voor met niet je ik wij op ook deze dit wat als heb kan"),
-}
-
-
 def flags_of(completion: Completion, *, limit: int, language: str = "en") -> tuple[Flag, ...]:
-    """Say what is conspicuous about an answer.
+    """Say what is conspicuous about an answer: see `FLAGS`.
 
     Parameters
     ----------
@@ -125,53 +169,39 @@ def flags_of(completion: Completion, *, limit: int, language: str = "en") -> tup
         The greatest number of new tokens that was asked for.
     language
         The language expected (`en`), or empty for no check.
-
-    Returns
-    -------
-    tuple
-        `truncated`: it ended at the limit. `empty`: nothing but blanks. `refusal`: it declines, or the endpoint's
-        filter ended it. `error_text`: it reads like an error message, not an answer. `wrong_language`: see
-        `other_language`. `repaired_characters`: it held characters no database keeps, which were replaced.
     """
-    text = completion.text.strip()
-    found: list[Flag] = []
-    at_limit = completion.tokens_out is not None and completion.tokens_out >= limit
-    if completion.finish_reason == "length" or at_limit:
-        found.append("truncated")
-    if not text:
-        found.append("empty")
-    if completion.finish_reason == "content_filter" or _REFUSAL.search(text[:240]) or _AS_AN_AI.search(text[:240]):
-        found.append("refusal")
-    if _ERROR_START.search(text[:120]):
-        found.append("error_text")
-    if text and language and other_language(text, expected=language):
-        found.append("wrong_language")
-    if storable(completion.text) != completion.text:
-        found.append("repaired_characters")
-    return tuple(found)
+    text, end = completion.text.strip(), _folded(completion.finish_reason)
+    tokens = completion.tokens_out
+    at_limit = tokens is not None and tokens >= limit
+    empty = wordless(text)
+    found: dict[Flag, bool] = {
+        # An end that is told to be natural is believed: an answer may end just where the limit is.
+        "truncated": end in _CUT or completion.unfinished_reasoning or (at_limit and not end),
+        "empty": empty,
+        "refusal": end in _FILTERED or declines(text),
+        "error_text": not empty and is_error_text(text),
+        "wrong_language": not empty and bool(language) and other_language(text, expected=language),
+        "repaired_characters": storable(completion.text) != completion.text,
+        "reasoning_removed": completion.reasoning > 0,
+        "unusual_end": end not in _NATURAL | _CUT | _FILTERED,
+        "limit_not_kept": tokens is not None and tokens > limit,
+        "other_model": completion.other_model,
+    }
+    return tuple(flag for flag in FLAGS if found[flag])
 
 
-def other_language(text: str, *, expected: str = "en") -> bool:
-    """Say whether a text looks like another language than the expected one.
+def ends_in_error(finish_reason: object) -> bool:
+    """Say whether a back end calls the end of an answer an error, so that there is no whole answer."""
+    return isinstance(finish_reason, str) and _folded(finish_reason) in _FAILED
 
-    It does when more than 30 % of its letters are of another script than Latin, or when, among at least eight words,
-    the commonest words of some other known language are more than twice as many as those of the expected one, and at
-    least a fifth of all words. Short answers and languages that share few common words stay unflagged.
-    """
-    letters = [char for char in text if char.isalpha()]
-    if not letters:
-        return False
-    foreign = sum("LATIN" not in unicodedata.name(char, "") for char in letters)
-    if foreign > 0.3 * len(letters):
-        return True
-    words = [word.casefold().replace("’", "'") for word in _WORDS.findall(text)]
-    if len(words) < 8 or expected not in _COMMON:
-        return False
-    own = sum(word in _COMMON[expected] for word in words)
-    others = {name: common - _COMMON[expected] for name, common in _COMMON.items() if name != expected}
-    counts = {name: sum(word in common for word in words) for name, common in others.items()}
-    best = max(counts.values())
-    return best > 2 * own and best >= 0.2 * len(words)
+
+def _folded(finish_reason: str) -> str:
+    return finish_reason.strip().casefold().replace("-", "_").replace(" ", "_")
+
+
+def wordless(text: str) -> bool:
+    """Say whether nothing of a text is left without blanks, control and invisible characters, and quotation marks."""
+    return all(unicodedata.category(char)[0] in "CZM" or char in _QUOTES or char in _BLANK for char in text)
 
 
 def storable(text: str) -> str:

@@ -7,13 +7,14 @@ is ever repeated in an error message.
 
 from __future__ import annotations
 
+import calendar
 import email.utils
-import json
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx2
 import openai
@@ -22,15 +23,24 @@ from annotation.inference.addresses import AddressRefusedError, Resolver, checke
 from annotation.inference.answers import Completion, Failure, FailureKind, Outcome
 from annotation.inference.generator import CapReachedError, Decoding, GenerationError, Pace, Patience, StoppedError
 from annotation.inference.prompts import Prompt
-from annotation.inference.transport import GuardedTransport
+from annotation.inference.reading import Answer, SaidErrorError, UnreadableError, read_json
+from annotation.inference.transport import CompressedError, GuardedTransport, TooLongError, quiet_libraries
 
 _FATAL_CODES: Final = {"model_not_found", "model_decommissioned", "insufficient_quota", "invalid_api_key"}
-_PLAIN: Final = re.compile(r"[\w .:/@+-]{0,120}")
-_REMOVED: Final = "[key removed]"
+_TOO_LONG_CODES: Final = {"context_length_exceeded", "string_above_max_length"}
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
+
+_MOST_CHANGES: Final = 8
+"""Requests by which one prompt may find out what the server does not take; they use up no attempt."""
 
 
-class _UnreadableError(Exception):
-    """An answer that is not what the interface promises."""
+class _Trouble(NamedTuple):
+    """Why there is no answer, whether and when to try again, and whether the request was changed for that."""
+
+    failure: Failure
+    again: bool = True
+    wait: float | None = None
+    changed: bool = False
 
 
 class Endpoint:
@@ -85,6 +95,7 @@ class Endpoint:
         self._adapted: set[str] = set()
         self._guessed: list[str] = []
         self._answered = 0
+        quiet_libraries()
         self._client = self._make_client(seconds, allow_private, resolver)
 
     def _make_client(self, seconds: float, allow_private: bool, resolver: Resolver | None) -> openai.OpenAI:
@@ -123,6 +134,9 @@ class Endpoint:
     def requests(self) -> int:
         return self._pace.requests
 
+    def prepare(self) -> None:
+        """Nothing to make ready: the address was checked when this was made."""
+
     def stop(self) -> None:
         self._pace.stopped.set()
 
@@ -133,56 +147,83 @@ class Endpoint:
         return [self._ask(prompt) for prompt in prompts]
 
     def _ask(self, prompt: Prompt) -> Outcome:
-        attempt, failure = 0, Failure("unreachable", "It was not asked.")
+        sent = failed = 0
+        trouble = _Trouble(Failure("unreachable", "It was not asked."))
         try:
-            while attempt < self._patience.attempts:
+            while failed < self._patience.attempts and sent - failed < _MOST_CHANGES:
                 self._pace.take()
-                attempt += 1
-                outcome = self._try(prompt, frozenset(self._adapted))
-                if isinstance(outcome, Completion):
+                sent += 1
+                result = self._try_safely(prompt)
+                if isinstance(result, Completion):
                     with self._lock:
                         self._answered += 1
-                    return Outcome(outcome, attempt, tuple(sorted(self._adapted)))
-                if outcome is None:  # the request was changed to what the server accepts
+                    return Outcome(result, sent, tuple(sorted(self._adapted)))
+                trouble = result
+                if trouble.changed:
                     continue
-                failure, retry, wait = outcome
-                if not retry:
+                failed += 1
+                if not trouble.again:
                     break
-                if attempt < self._patience.attempts:
-                    self._wait(attempt, failure, wait)
+                if failed < self._patience.attempts:
+                    self._wait(failed, trouble)
         except (StoppedError, CapReachedError):
-            return Outcome(None, attempt)
-        return Outcome(failure, attempt)
+            return Outcome(None, sent)
+        return Outcome(trouble.failure, sent)
 
-    def _wait(self, attempt: int, failure: Failure, asked: float | None) -> None:
-        if asked is not None and asked > self._patience.longest_wait:
+    def _wait(self, attempt: int, trouble: _Trouble) -> None:
+        asked, longest = trouble.wait, self._patience.longest_wait
+        if asked is not None and asked > longest:
             raise GenerationError(
-                f"The endpoint asks to wait {asked:.0f} s, more than the {self._patience.longest_wait:.0f} s allowed. "
+                f"The endpoint asks to wait {asked:.0f} s, more than the {longest:.0f} s allowed. "
                 "Run again later: what was answered is kept."
             )
         seconds = self._patience.wait(attempt, asked=asked)
-        if failure.kind == "rate_limited":
+        # Whatever the status: a server that says when to come back says it to all.
+        if asked is not None or trouble.failure.kind == "rate_limited":
             self._pace.pause(seconds)
         self._pace.sleep(seconds)
 
-    def _try(self, prompt: Prompt, sent_with: frozenset[str]) -> Completion | tuple[Failure, bool, float | None] | None:
-        """Ask once: an answer, or a failure with whether and when to try again, or None after adapting the request."""
+    def _try_safely(self, prompt: Prompt) -> Completion | _Trouble:
+        """Ask once; whatever one odd answer brings about costs that answer, not the run."""
+        try:
+            return self._try(prompt, frozenset(self._adapted))
+        except (GenerationError, StoppedError, CapReachedError):
+            raise
+        except Exception as error:
+            name = type(error).__name__
+        return _Trouble(Failure("unreadable", f"The answer was not what the interface promises ({name})."))
+
+    def _try(self, prompt: Prompt, sent_with: frozenset[str]) -> Completion | _Trouble:
         refused: openai.APIStatusError | None = None
         broken: BaseException | None = None
+        said = ""
         try:
             return self._streamed(prompt) if self._stream else self._whole(prompt)
         except openai.APIStatusError as error:
             refused = error
         except (openai.APITimeoutError, httpx2.TimeoutException):
-            return Failure("timeout", "No whole answer within the time for a request."), True, None
+            return _Trouble(Failure("timeout", "No whole answer within the time for a request."))
         except openai.APIConnectionError as error:
             broken = error.__cause__
         except httpx2.TransportError as error:
             broken = error
-        except (_UnreadableError, openai.APIError):
-            return Failure("unreadable", "The answer was not what the interface promises."), True, None
+        except SaidErrorError as error:
+            said = error.code
+        except (UnreadableError, openai.APIResponseValidationError):
+            return _Trouble(Failure("unreadable", "The answer was not what the interface promises."))
+        except openai.APIError as error:  # in the middle of a stream
+            said = error.code if isinstance(error.code, str) else ""
         # Outside the except blocks: an error raised in them would carry the library's, which quotes the server.
-        return self._status(refused, sent_with) if refused is not None else self._connection(broken)
+        if refused is not None:
+            return self._status(refused, sent_with)
+        return self._connection(broken) if broken is not None else self._said(said)
+
+    def _said(self, code: str) -> _Trouble:
+        """The server failed in what should have been an answer, with status 200."""
+        self._stop_if_hopeless(200, code)
+        if code == "429":
+            return _Trouble(Failure("rate_limited", "HTTP 200, with an error 429 instead of an answer."))
+        return _Trouble(Failure("server_error", "HTTP 200, with an error instead of an answer."))
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
         limit = "max_completion_tokens" if "max_tokens" in self._adapted else "max_tokens"
@@ -198,101 +239,57 @@ class Endpoint:
 
     def _whole(self, prompt: Prompt) -> Completion:
         raw = self._client.chat.completions.with_raw_response.create(**self._request(prompt))
-        try:
-            body = json.loads(raw.http_response.content)
-        except ValueError:
-            raise _UnreadableError from None
-        return self._read(body)
-
-    def _read(self, body: object) -> Completion:
-        choices = body.get("choices") if isinstance(body, dict) else None
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(body, dict) or not isinstance(choice, dict) or not isinstance(message, dict):
-            raise _UnreadableError
-        content = message.get("content")
-        refusal = message.get("refusal")
-        if content is None:
-            content = refusal if isinstance(refusal, str) else ""
-        if not isinstance(content, str):
-            raise _UnreadableError
-        usage = body.get("usage")
-        return self._completion(
-            content,
-            "content_filter" if refusal else choice.get("finish_reason"),
-            usage if isinstance(usage, dict) else {},
-            body.get("model"),
-            body.get("system_fingerprint"),
-        )
+        answer = Answer()
+        answer.add(read_json(raw.http_response.content), part="message")
+        return answer.completion(asked_model=self._model, key=self._key)
 
     def _streamed(self, prompt: Prompt) -> Completion:
-        pieces: list[str] = []
-        finish: object = None
-        usage: dict[str, Any] = {}
-        model: object = ""
+        answer = Answer()
         options: dict[str, Any] = (
             {} if "stream_options" in self._adapted else {"stream_options": {"include_usage": True}}
         )
         with self._client.chat.completions.create(**self._request(prompt), **options, stream=True) as chunks:
-            try:
-                for chunk in chunks:
-                    model = chunk.model or model
-                    if chunk.usage is not None:
-                        usage = chunk.usage.model_dump()
-                    for choice in chunk.choices or []:
-                        pieces.append(choice.delta.content or "" if choice.delta else "")
-                        finish = choice.finish_reason or finish
-            except (ValueError, AttributeError, TypeError):
-                # The library builds chunks without checking them, so a wrong one fails wherever it is first used.
-                raise _UnreadableError from None
-        if finish is None:
+            for chunk in chunks:
+                # The library builds pieces without checking them; as plain data they are read like a whole answer.
+                answer.add(chunk.to_dict(warnings=False), part="delta")
+        if answer.finish is None:
             raise httpx2.RemoteProtocolError("The stream ended without an end.")
-        return self._completion("".join(pieces), finish, usage, model, None)
+        return answer.completion(asked_model=self._model, key=self._key)
 
-    def _completion(
-        self, text: str, finish: object, usage: Mapping[str, Any], model: object, fingerprint: object
-    ) -> Completion:
-        return Completion(
-            text=self._without_key(text),
-            finish_reason=self._plain(finish),
-            tokens_in=_count(usage.get("prompt_tokens")),
-            tokens_out=_count(usage.get("completion_tokens")),
-            model=self._plain(model),
-            fingerprint=self._plain(fingerprint),
-        )
-
-    def _without_key(self, text: str) -> str:
-        # A server that sends our own key back as its answer must not get it into the database.
-        return text.replace(self._key, _REMOVED) if self._key else text
-
-    def _plain(self, value: object) -> str:
-        text = self._without_key(value) if isinstance(value, str) else ""
-        return text if _PLAIN.fullmatch(text) else ""
-
-    def _connection(self, cause: BaseException | None) -> tuple[Failure, bool, float | None]:
+    def _connection(self, cause: BaseException) -> _Trouble:
         if isinstance(cause, AddressRefusedError):
             raise GenerationError(str(cause))
+        if isinstance(cause, CompressedError):
+            return _Trouble(Failure("compressed", "The answer is compressed, which was not asked for."), again=False)
+        if isinstance(cause, TooLongError):
+            return _Trouble(Failure("too_long", "The answer is longer than 2 MB."), again=False)
         kind: FailureKind = "unreachable" if isinstance(cause, httpx2.ConnectError) else "cut_off"
         detail = "No connection." if kind == "unreachable" else "The connection ended before the answer did."
-        return Failure(kind, detail), True, None
+        return _Trouble(Failure(kind, detail))
 
-    def _status(
-        self, error: openai.APIStatusError, sent_with: frozenset[str]
-    ) -> tuple[Failure, bool, float | None] | None:
+    def _status(self, error: openai.APIStatusError, sent_with: frozenset[str]) -> _Trouble:
         status = error.status_code
         code = error.code if isinstance(error.code, str) else ""
         self._stop_if_hopeless(status, code)
+        wait = retry_after(error.response.headers)
         if status == 429:
-            return Failure("rate_limited", "HTTP 429"), True, retry_after(error.response.headers)
+            return _Trouble(Failure("rate_limited", "HTTP 429"), wait=wait)
         if status in (408, 409, 425) or status >= 500:
-            return Failure("server_error", f"HTTP {status}"), True, retry_after(error.response.headers)
+            return _Trouble(Failure("server_error", f"HTTP {status}"), wait=wait)
+        if status < 400:
+            return _Trouble(Failure("unreadable", f"HTTP {status}, which is no answer."))
+        if status == 413 or code in _TOO_LONG_CODES:
+            return _Trouble(
+                Failure("too_long", f"HTTP {status}: the prompt is longer than the model takes."), again=False
+            )
+        rejected = Failure("rejected", f"HTTP {status}")
         if status in (400, 422) and self._adapt(error.param if isinstance(error.param, str) else "", sent_with):
-            return None
-        return Failure("rejected", f"HTTP {status}"), False, None
+            return _Trouble(rejected, changed=True)
+        return _Trouble(rejected, again=False)
 
     def _stop_if_hopeless(self, status: int, code: str) -> None:
         reason = ""
-        if 300 <= status < 400:
+        if status in _REDIRECTS:
             reason = "answers with a redirect, which is not followed: set the base URL to the address it should go to"
         elif code in _FATAL_CODES:
             reason = f"answers with the code {code}"
@@ -337,17 +334,19 @@ class Endpoint:
 
 
 def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
-    """Read how long a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date."""
+    """Read how long a server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date.
+
+    None where it does not ask, or where what it says is neither. A number too large to be a wait is infinite.
+    """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
-        if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
-            return float(text) * scale
-    try:
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except (TypeError, ValueError):
+        if re.fullmatch(r"\d+(\.\d*)?", text, re.ASCII):
+            return float(text) * scale if len(text) < 20 else math.inf
+    date = email.utils.parsedate_tz(headers.get("retry-after", "")[:60])
+    if date is None:
         return None
-    return max(0.0, date.timestamp() - now())
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9 else None
+    try:
+        # Reckoned by hand: for the year 1, or a zone of a million hours, the library's own way fails.
+        return max(0.0, calendar.timegm((*date[:6], 0, 1, 0)) - (date[9] or 0) - now())
+    except (ValueError, OverflowError):
+        return None

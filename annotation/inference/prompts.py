@@ -34,6 +34,7 @@ _ALLOWED: Final = {
     "system": set[str](),
 }
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NO_YEAR: Final = re.compile(r"\s*\(\s*\)\s*$")
 _YEAR: Final = re.compile(r"\s*\((?:18|19|20)\d\d\)\s*$")
 _SLOT: Final = re.compile(r"^(?:@\d+|<movie>|\[[A-Z_0-9]+\])$")
 _SPEAKER: Final = {"user": "User", "recommender": "Recommender"}
@@ -115,7 +116,7 @@ class Prompt:
 
 def title_key(title: str) -> tuple[str, str]:
     """Give the form in which equal titles are equal: (title without year, year or nothing), both folded."""
-    folded = " ".join(unicodedata.normalize("NFKC", title).casefold().split())
+    folded = " ".join(unicodedata.normalize("NFKC", _NO_YEAR.sub("", title)).casefold().split())
     year = _YEAR.search(folded)
     return _YEAR.sub("", folded), year.group(0).strip(" ()") if year else ""
 
@@ -130,11 +131,12 @@ def recommended(turn: TurnData) -> tuple[str, ...]:
     """Give the items that the reference response names and the user has not mentioned so far, in its order.
 
     Unfilled slots (`@123`, `<movie>`, `[MOVIE_TITLE_0]`) name nothing and are left out; a repeated title counts once.
+    The empty brackets of a title whose year the corpus does not know (`Akira ()`) are no part of it.
     """
     mentioned = [item for said in turn.said if said.role == "user" for item in said.items]
     fresh: list[str] = []
     for item in turn.reference_items or ():
-        title = " ".join(item.split())
+        title = _NO_YEAR.sub("", " ".join(item.split()))
         if not title or _SLOT.match(title) or any(same_title(title, known) for known in [*mentioned, *fresh]):
             continue
         fresh.append(title)
@@ -226,7 +228,9 @@ def check_template(name: str, parts: Mapping[str, str]) -> None:
         except ValueError as error:
             raise TemplateError(f"{where}: {error}; write a literal brace twice: {{{{ or }}}}.") from None
         for _, field, spec, conversion in parsed:
-            if field is not None and (field not in _ALLOWED[part] or spec or conversion):
+            if field in _ALLOWED[part] and (spec or conversion):
+                raise TemplateError(f"{where}: write {{{field}}} alone, without anything behind the name.")
+            if field is not None and field not in _ALLOWED[part]:
                 allowed = ", ".join(f"{{{one}}}" for one in sorted(_ALLOWED[part])) or "none"
                 raise TemplateError(f"{where}: {{{field}}} is no placeholder of this part (allowed: {allowed}).")
         missing = _REQUIRED[part] - _fields(words)
@@ -267,10 +271,12 @@ def _read(folder: Path) -> Template:
     try:
         for part in ("case1", "case2", "system"):
             path = folder / f"{part}.txt"
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            # utf-8-sig: some editors begin a file with a mark that is no part of the words.
+            text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
             parts[part] = text.replace("\r\n", "\n").rstrip("\n")
+        parts["system"] = parts["system"] if parts["system"].strip() else ""
         about = folder / "template.toml"
-        known = tomllib.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+        known = tomllib.loads(about.read_text(encoding="utf-8-sig")) if about.is_file() else {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TemplateError(f"The template {folder.name} cannot be read: {type(error).__name__}.") from None
     check_template(folder.name, parts)

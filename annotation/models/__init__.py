@@ -41,7 +41,7 @@ from annotation.models.people import (
     make_pseudonym,
     token_digest,
 )
-from annotation.models.running import Chunk, Job, ReportRun
+from annotation.models.running import AskingLease, Chunk, Job, ReportRun
 
 __all__ = [
     "GOLD",
@@ -49,6 +49,7 @@ __all__ = [
     "ApiToken",
     "ArmAssignment",
     "ArmCounter",
+    "AskingLease",
     "AuditEvent",
     "Campaign",
     "Chunk",

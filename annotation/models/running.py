@@ -43,7 +43,9 @@ class Job(models.Model):
         ordering = ["-created_at"]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.state}"
+        system = self.parameters.get("system") if self.kind == "generate" else None
+        outcome = self.message if self.state == self.DONE and self.message else self.state
+        return f"{self.get_kind_display()}{f' of {system}' if system else ''}: {outcome}"
 
     @property
     def finished(self) -> bool:
@@ -68,6 +70,19 @@ class Chunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} #{self.number}: {self.state}"
+
+
+class AskingLease(models.Model):
+    """Which run asks a system now: a job, or a command. Held until `until`, renewed by the run that knows the token."""
+
+    system = models.OneToOneField("annotation.System", on_delete=models.CASCADE, related_name="lease")
+    holder = models.CharField(max_length=120, blank=True, default="")
+    token = models.CharField(max_length=32, blank=True, default="")
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.system_id}: {self.holder}"
 
 
 class ReportRun(models.Model):

@@ -511,12 +511,7 @@ def response_status(selection: Selection) -> pd.DataFrame:
             system__in=selection.systems,
             state__in=[Generation.EMPTY, Generation.FAILED],
         ),
-        {
-            "system": "system__name",
-            "dataset": "turn__dialogue__dataset__name",
-            "state": "state",
-            "flags": "flags",
-        },
+        {"system": "system__name", "dataset": "turn__dialogue__dataset__name", "state": "state", "flags": "flags"},
     )
     rows = []
     for dataset, asked in turns.groupby("dataset"):
@@ -538,14 +533,14 @@ def response_status(selection: Selection) -> pd.DataFrame:
                     "turns": len(asked),
                     "answered": len(flags),
                     "usable": usable,
-                    **{flag: int(named.get(flag, 0)) for flag in _COUNTED_FLAGS},
+                    **{flag: int(named.get(flag, 0)) for flag in _FLAGS},
                     "failed": len(without) - len(empty),
                     "not_asked": len(asked) - len(flags) - len(without),
                     "common_turns": common,
                 }
             )
-    columns = ["dataset", "system", "turns", "answered", "usable", *_COUNTED_FLAGS, "failed", "not_asked"]
-    return pd.DataFrame(rows, columns=[*columns, "common_turns"])
+    columns = ["dataset", "system", "turns", "answered", "usable", *_FLAGS, "failed", "not_asked", "common_turns"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-_COUNTED_FLAGS = ("truncated", "empty", "refusal", "error_text", "wrong_language")
+_FLAGS = ("truncated", "empty", "refusal", "error_text", "wrong_language")

@@ -1,49 +1,44 @@
-"""Have a system answer turns, and keep every answer as it comes in.
+"""Have a system answer turns: which ones, what is checked before anything is asked, and how a job goes on.
 
-Requests run on threads (or in batches, for a local model); this thread alone writes, one short transaction per answer,
-so a kill loses at most what was under way and a second run asks only for the rest. What did not come back is recorded
-with its reason. Two runs of one system at once would ask twice; what is stored stays one response per turn.
+What was answered is never asked again, what failed is; a job that is taken over by another worker does not ask again
+what failed for the one before.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef
 
-from annotation.inference.answers import Completion, Failure, Outcome, flags_of
+from annotation.inference.addresses import parse_address
 from annotation.inference.generator import GenerationError, Generator
 from annotation.inference.parameters import Asking, GenerationParameters, Operator, build_generator, settle
-from annotation.inference.prompts import Prompt, Role, Said, TemplateError, TurnData, render
-from annotation.models import Dataset, Generation, Response, System, Turn, Utterance
-from annotation.workflow.answers import AnswerCount, Ended, GenerationSummary, answer_counts, common_turns, store
+from annotation.inference.prompts import Prompt, Role, Said, TemplateError, TurnData, load_template, render
+from annotation.models import Dataset, Generation, Job, Response, System, Turn, Utterance
+from annotation.workflow.asking import WINDOW, ProgressCallback, Run, case_of, tokens_guessed
+from annotation.workflow.leases import HeldError, Lease, held_by, holder_of
+from annotation.workflow.ledger import Ledger
+from annotation.workflow.published import check_model, check_reason
+from annotation.workflow.totals import GenerationSummary
 
-__all__ = [
-    "AnswerCount",
-    "GenerationSummary",
-    "answer_counts",
-    "common_turns",
-    "generate_responses",
-    "job_parameters",
-    "job_step",
-    "operator_of_settings",
-    "selected_turns",
-]
+GREATEST: Final = 2**53
+"""Whole numbers beyond this are no number of turns, tokens or requests, and no database takes them."""
 
-ProgressCallback = Callable[[int, int, str], None]
 
-WINDOW: Final = 256
-"""Turns read at a time; a local model's batches are sorted by length within a window."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a job asks for: the system, how it is asked, and why another model may stand under its name."""
 
-LOOK_UP: Final = 0.5
-"""Seconds after which the run looks up from waiting, to report and to hear of a cancellation."""
+    system: str
+    parameters: GenerationParameters
+    as_is: str = ""
 
 
 def operator_of_settings(*, at_the_console: bool = False) -> Operator:
@@ -57,54 +52,116 @@ def operator_of_settings(*, at_the_console: bool = False) -> Operator:
     )
 
 
+def checked(wanted: Wanted, operator: Operator) -> Asking:
+    """Settle what is wanted, or refuse it: what a form, the API and a run all ask before anything is stored or sent.
+
+    Raises
+    ------
+    GenerationError
+        The name, the template, the way to the system, or the model under its name cannot be used.
+    """
+    asking = settle(wanted.system, wanted.parameters, operator)
+    check_model(asking, operator, as_is=wanted.as_is)
+    known = System.objects.filter(name=asking.name).first()
+    if known is not None and known.is_reference:
+        raise GenerationError(f"{asking.name} is the human reference; nothing is generated for it.")
+    return asking
+
+
 def generate_responses(
     *,
     system: str,
     parameters: GenerationParameters,
     progress: ProgressCallback | None = None,
     operator: Operator | None = None,
-    generator: Generator | None = None,
+    as_is: str = "",
+    job: Job | None = None,
+    give_way_at: float | None = None,
 ) -> GenerationSummary:
     """Ask a system at every chosen turn that it has not answered yet.
 
     Parameters
     ----------
     progress
-        Told `(done, total, message)` after answers and twice a second; what it raises ends the run after the answers
-        under way have come in and are stored, and is raised on.
+        Told `(answered, asked for, message)` after answers and twice a second; what it raises ends the run after the
+        answers under way have come in and are stored, and is raised on.
     operator
         What the installation allows; that of the settings by default.
-    generator
-        A back end to use instead of the one that the parameters name.
+    as_is
+        Why another model may answer under a published name.
+    job
+        Whose row keeps the totals and caps, whichever worker goes on with it. Without one they are this call's.
+    give_way_at
+        The moment (of `time.monotonic`) after which nothing more is asked, so that other work comes between.
 
     Raises
     ------
     GenerationError
-        Before anything was asked: the parameters cannot be used. Once asking has begun, the summary says how it ended.
+        Before anything was asked: the parameters cannot be used, or another run asks this system now. Once asking has
+        begun, the summary says how it ended.
     """
     operator = operator or operator_of_settings()
-    asking = settle(system, parameters, operator)
-    turns = selected_turns(asking.parameters)
-    known_system = System.objects.filter(name=asking.name).first()
-    if known_system is not None and known_system.is_reference:
-        raise GenerationError(f"{asking.name} is the human reference; nothing is generated for it.")
+    asking = checked(Wanted(system, parameters, as_is), operator)
+    given = asking.parameters
+    turns = selected_turns(given)
+    if given.dry_run:
+        return _rehearse(asking, turns, holder=holder_of(job))
+    # The cap is kept over all workers of the job, so not by the back end.
+    generator = build_generator(replace(asking, parameters=replace(given, cap_requests=None)), operator)
+    row = _system_row(asking, generator, as_is)
+    try:
+        lease = Lease(row, holder_of(job))
+    except HeldError as error:
+        raise GenerationError(str(error)) from None
     summary = GenerationSummary(asking.name, asking.template.version, turns=len(turns))
-    answered = _answered(known_system, turns) if known_system else set()
-    todo = [turn for turn in turns if turn not in answered]
-    summary.known, summary.left = len(turns) - len(todo), len(todo)
-    if asking.parameters.dry_run:
-        return _rehearse(asking, todo, summary)
-    generator = generator or build_generator(asking, operator)
-    if not todo:
-        return summary
-    row = _system_row(asking, generator)
-    return _Run(asking, generator, row, summary, progress).over(todo)
+    try:
+        ledger = Ledger(job, given.cap_requests)
+        todo = _begin(row, turns, summary, ledger, job)
+        if todo:
+            _keep_protocol(row, asking, generator, as_is)
+        ledger.tell(summary.as_known())
+        return Run(
+            given=given,
+            generator=generator,
+            system=row,
+            summary=summary,
+            ledger=ledger,
+            lease=lease,
+            progress=progress,
+            give_way_at=give_way_at,
+            as_is=as_is,
+        ).over(_first_checked(_prompts(asking, todo)))
+    finally:
+        if summary.ended != "given way":  # the job goes on in a moment: nobody should come between
+            lease.release()
 
 
-def job_parameters(stored: dict[str, Any]) -> tuple[str, GenerationParameters]:
-    """Read a job's parameters: `system`, and those of `GenerationParameters`, flat or in a part named `parameters`.
+def _begin(
+    system: System, turns: Sequence[int], summary: GenerationSummary, ledger: Ledger, job: Job | None
+) -> list[int]:
+    """Take the totals up where the job's last worker left them, and give the turns that are still to be asked."""
+    summary.add(ledger.begin())
+    done = _answered(system, turns)
+    summary.known = max(0, len(done) - summary.answered - summary.empty)
+    if summary.failed and job is not None and job.started_at is not None:
+        failed = Generation.objects.filter(system=system, state=Generation.FAILED, finished_at__gte=job.started_at)
+        done |= set(failed.values_list("turn_id", flat=True)) & set(turns)
+    todo = [turn for turn in turns if turn not in done]
+    summary.left = len(todo)
+    return todo
 
-    A form calls this before it makes the job's row, so that nothing unusable, and no key, is ever stored there.
+
+def _first_checked(prompts: Iterator[tuple[int, Prompt]]) -> Iterator[tuple[int, Prompt]]:
+    """Render the first prompt at once: a template that cannot be used is refused before anything is asked."""
+    return chain(list(islice(prompts, 1)), prompts)
+
+
+# Jobs -------------------------------------------------------------------------------------------------------------
+
+
+def job_parameters(stored: dict[str, Any]) -> Wanted:
+    """Read a job's parameters: `system`, `as_is`, and those of `GenerationParameters`, flat or in a part named
+    `parameters`.
 
     Raises
     ------
@@ -114,26 +171,68 @@ def job_parameters(stored: dict[str, Any]) -> tuple[str, GenerationParameters]:
     inner = stored.get("parameters") or {}
     if not isinstance(inner, dict):
         raise GenerationError("The parameters are a JSON object.")
-    given = {**inner, **{name: value for name, value in stored.items() if name != "parameters"}}
-    system = given.pop("system", "")
+    outer = {name: value for name, value in stored.items() if name != "parameters"}
+    if twice := sorted(name[:40] for name in {*inner} & {*outer} if inner[name] != outer[name]):
+        raise GenerationError(f"Given twice, with different values: {', '.join(twice)}.")
+    given = {**inner, **outer}
+    system, as_is = given.pop("system", ""), check_reason(given.pop("as_is", ""))
     if not isinstance(system, str) or not system:
         raise GenerationError("Name the system.")
-    return system, GenerationParameters.from_mapping(given)
+    _refuse_unusable({**given, "system": system})
+    return Wanted(system, GenerationParameters.from_mapping(given), as_is)
 
 
-def job_step(parameters: dict[str, Any], progress: ProgressCallback | None = None) -> dict[str, Any]:
-    """Do what a job's row asks for, and give its result.
+def _refuse_unusable(given: dict[str, Any]) -> None:
+    """Refuse what would fail later, or in the database: numbers without bounds, characters that no name has."""
+    for name, value in given.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        for one in values:
+            if isinstance(one, int) and abs(one) > GREATEST:
+                raise GenerationError(f"{str(name)[:40]} is too large a number.")
+            if isinstance(one, float) and not math.isfinite(one):
+                raise GenerationError(f"{str(name)[:40]} is no number.")
+            if isinstance(one, str) and not one.isprintable():
+                raise GenerationError(f"{str(name)[:40]} holds line breaks or characters that cannot be printed.")
 
-    `parameters` as `job_parameters` reads them.
+
+def checked_job(stored: dict[str, Any]) -> Asking:
+    """Refuse, before a row is made, what no worker could do; so nothing unusable, and no key, is ever stored.
 
     Raises
     ------
     GenerationError
-        Nothing could be asked, or the run had to stop early; the message says what was answered all the same.
+        What is wrong, and what to do.
     """
-    system, given = job_parameters(parameters)
-    summary = generate_responses(system=system, parameters=given, progress=progress)
-    if summary.ended == "stopped":
+    asking = checked(job_parameters(stored), operator_of_settings())
+    selected_turns(asking.parameters)
+    return asking
+
+
+def job_step(
+    parameters: dict[str, Any],
+    progress: ProgressCallback | None = None,
+    *,
+    job: Job | None = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Do what a job's row asks for, for so many seconds at most, and give its result.
+
+    Raises
+    ------
+    GenerationError
+        Nothing could be asked, the run had to stop early, or nothing was answered; the message says what was answered
+        all the same, and the job's row keeps the summary.
+    """
+    wanted = job_parameters(parameters)
+    summary = generate_responses(
+        system=wanted.system,
+        parameters=wanted.parameters,
+        progress=progress,
+        as_is=wanted.as_is,
+        job=job,
+        give_way_at=None if seconds is None else time.monotonic() + seconds,
+    )
+    if summary.ended == "stopped" or summary.nothing_answered:
         raise GenerationError(summary.sentence())
     return summary.as_dict()
 
@@ -213,48 +312,110 @@ def _prompts(asking: Asking, turns: Iterable[int]) -> Iterator[tuple[int, Prompt
             raise GenerationError(str(error)) from None
 
 
+def prompt_again(generation: Generation) -> tuple[Prompt | None, str]:
+    """Render once more what was asked at a turn; or say why it cannot be shown as it was."""
+    name, version = generation.template.partition("@")[0], generation.template
+    try:
+        template = load_template(name, operator_of_settings().template_folders)
+    except TemplateError as error:
+        return None, f"The prompt cannot be shown: {error}"
+    if template.version != version:
+        return None, f"The prompt cannot be shown: the words of the template {name} are no longer those of {version}."
+    data = dict(turn_data([generation.turn_id])).get(generation.turn_id)
+    history = generation.asked.get("history", 0)
+    try:
+        prompt = render(template, data, history=history if isinstance(history, int) else 0) if data else None
+    except TemplateError as error:
+        return None, f"The prompt cannot be shown: {error}"
+    if prompt is None or prompt.digest != generation.prompt_digest:
+        return (
+            None,
+            "The prompt cannot be shown: rendered now it is another, so the dialogue or its titles changed.",
+        )
+    return prompt, ""
+
+
 # The dry run ------------------------------------------------------------------------------------------------------
 
 
-def tokens_guessed(prompt: Prompt) -> int:
-    """Guess a prompt's tokens, rather too many: a token for three characters, and sixteen for the chat's frame."""
-    return prompt.characters // 3 + 16
-
-
-def _rehearse(asking: Asking, todo: Sequence[int], summary: GenerationSummary) -> GenerationSummary:
+def _rehearse(asking: Asking, turns: Sequence[int], *, holder: str) -> GenerationSummary:
+    """Render every prompt and ask nothing."""
     given = asking.parameters
+    summary = GenerationSummary(asking.name, asking.template.version, turns=len(turns))
+    row = System.objects.filter(name=asking.name).first()
+    answered = _answered(row, turns) if row is not None else set()
+    todo = [turn for turn in turns if turn not in answered]
+    summary.known, summary.left = len(turns) - len(todo), len(todo)
     for key, prompt in _prompts(asking, todo):
-        summary.cases[f"case {prompt.case.number}, {prompt.case.recommendation}"] += 1
+        case = case_of(prompt)
+        summary.cases[case] += 1
         summary.tokens_in += tokens_guessed(prompt)
-        if len(summary.examples) < given.examples:
+        if summary.cases[case] <= given.examples:
             messages = [dict(message) for message in prompt.messages]
-            summary.examples.append({"turn": key, "messages": messages, "digest": prompt.digest})
+            summary.examples.append({"turn": key, "case": case, "messages": messages, "digest": prompt.digest})
     summary.tokens_out = given.max_new_tokens * len(todo)
     summary.cost = given.cost(summary.tokens_in, summary.tokens_out)
     summary.ended = "dry run"
+    summary.warnings = [
+        f"No titles were recognised in {name}, so every turn of it is case 1, no recommendation. Import it with a "
+        "column of items (docs/corpora.md) if its references recommend some."
+        for name in without_items(turns)
+    ]
+    if other := held_by(row, but=holder):
+        summary.warnings.append(f"{asking.name} is being asked now by {other}; a second run is refused until then.")
     return summary
 
 
-# The run ----------------------------------------------------------------------------------------------------------
+def without_items(turns: Sequence[int]) -> list[str]:
+    """Name the data sets among these turns' in which no recommender utterance has a recognised title."""
+    with_items = Utterance.objects.filter(dialogue__dataset=OuterRef("pk"), role="recommender").exclude(items=[])
+    chosen: set[int] = set()
+    for start in range(0, len(turns), 500):
+        rows = Turn.objects.filter(pk__in=turns[start : start + 500])
+        chosen.update(rows.order_by().values_list("dialogue__dataset", flat=True).distinct())
+    found = Dataset.objects.filter(pk__in=chosen).exclude(Exists(with_items))
+    return list(found.values_list("name", flat=True))
 
 
-def _system_row(asking: Asking, generator: Generator) -> System:
-    """Get or make the system's row, and refuse to mix two ways of asking under one name."""
-    protocol = {
-        **{key: value for key, value in generator.asked.items() if key not in ("stream", "batch_size")},
-        "template": asking.template.version,
-        "history": asking.parameters.history,
-    }
-    details: dict[str, Any] = {"protocol": protocol}
+# The system's row -------------------------------------------------------------------------------------------------
+
+
+def _protocol(asking: Asking, generator: Generator) -> dict[str, Any]:
+    """How the system is asked: two ways do not belong under one name."""
+    given = asking.parameters
+    asked = {key: value for key, value in generator.asked.items() if key not in ("stream", "batch_size")}
+    if given.backend == "endpoint":  # a local model is known by its weights, wherever its folder lies
+        asked["address"] = parse_address(given.base_url).url
+    return {**asked, "template": asking.template.version, "history": given.history}
+
+
+def _details(asking: Asking, generator: Generator, as_is: str) -> dict[str, Any]:
+    details: dict[str, Any] = {"protocol": _protocol(asking, generator)}
     if asking.entry is not None:
         details |= {
             "published_name": asking.entry.published_name,
             "open_weights": asking.entry.open_weights,
             "note": asking.entry.note,
         }
+    if as_is:
+        details["as_is"] = as_is
+    return details
+
+
+def _system_row(asking: Asking, generator: Generator, as_is: str) -> System:
+    """Get or make the system's row."""
+    details = _details(asking, generator, as_is)
     row, _ = System.objects.get_or_create(
         name=asking.name, defaults={"title": asking.title[:120], "kind": "llm", "details": details}
     )
+    return row
+
+
+def _keep_protocol(row: System, asking: Asking, generator: Generator, as_is: str) -> None:
+    """Refuse to mix two ways of asking, or generated and imported responses, under one name; else keep the way."""
+    details = _details(asking, generator, as_is)
+    protocol = details["protocol"]
+    row.refresh_from_db()
     before = row.details.get("protocol")
     begun = Generation.objects.filter(system=row).exists()
     if not begun and not asking.parameters.mixed and Response.objects.filter(system=row).exists():
@@ -262,199 +423,13 @@ def _system_row(asking: Asking, generator: Generator) -> System:
             f"{row.name} has imported responses. Give the generated ones another name, or say that mixing is meant "
             "(mixed)."
         )
-    if begun and before and before != protocol and not asking.parameters.mixed:
-        changed = ", ".join(sorted(key for key in {*before, *protocol} if before.get(key) != protocol.get(key)))
+    # What an older version did not keep (an address, the digest of weights) cannot be compared.
+    changed = sorted(key for key in before or {} if before[key] != protocol.get(key))
+    if begun and changed and not asking.parameters.mixed:
         raise GenerationError(
-            f"{row.name} was asked in another way before (different: {changed}). Give the system another name, or say "
-            "that mixing is meant (mixed)."
+            f"{row.name} was asked in another way before (different: {', '.join(changed)}). Give the system another "
+            "name, or say that mixing is meant (mixed)."
         )
-    if before != protocol:
+    if any(row.details.get(name) != value for name, value in details.items()):
         row.details = {**row.details, **details}
         row.save(update_fields=["details"])
-    return row
-
-
-@dataclass
-class _Asked:
-    """A batch under way, and the tokens and dollars that it may cost at most."""
-
-    keys: list[int]
-    prompts: list[Prompt]
-    tokens: int
-    cost: float
-
-
-class _Run:
-    """One run: keeps the back end busy, stores what comes in, minds the caps, and counts truthfully."""
-
-    def __init__(
-        self,
-        asking: Asking,
-        generator: Generator,
-        system: System,
-        summary: GenerationSummary,
-        progress: ProgressCallback | None,
-    ) -> None:
-        self._asking = asking
-        self._given = asking.parameters
-        self._generator = generator
-        self._system = system
-        self._summary = summary
-        self._progress = progress
-        self._running: dict[Future[list[Outcome]], _Asked] = {}
-        self._failures_in_a_row = 0
-        self._unknown_tokens = 0
-
-    def over(self, todo: Sequence[int]) -> GenerationSummary:
-        """Ask at these turns until none is left or something ends the run."""
-        began = time.monotonic()
-        batches = self._batches(todo)
-        pool = ThreadPoolExecutor(max_workers=self._generator.concurrency, thread_name_prefix="generate")
-        try:
-            self._tell()
-            while self._fill(pool, batches) or self._running:
-                self._take_in(timeout=LOOK_UP)
-                self._tell()
-        except BaseException:
-            # Cancelled, interrupted, or a fault of ours: what was asked is paid for, so it is waited for and kept.
-            self._generator.stop()
-            while self._running:
-                self._take_in(timeout=None)
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            self._summary.seconds = round(time.monotonic() - began, 3)
-            self._summary.requests = self._generator.requests
-        return self._summary
-
-    def _batches(self, todo: Sequence[int]) -> Iterator[list[tuple[int, Prompt]]]:
-        size = self._generator.batch_size
-        prompts = _prompts(self._asking, todo)
-        while window := list(islice(prompts, max(WINDOW, size))):
-            if size > 1:  # equal lengths pad little
-                window.sort(key=lambda one: one[1].characters)
-            for start in range(0, len(window), size):
-                yield window[start : start + size]
-
-    def _fill(self, pool: ThreadPoolExecutor, batches: Iterator[list[tuple[int, Prompt]]]) -> bool:
-        """Submit until every thread has work. False: nothing more will be submitted."""
-        while self._summary.ended == "complete" and len(self._running) < self._generator.concurrency:
-            batch = next(batches, None)
-            if batch is None:
-                return False
-            asked = _Asked([key for key, _ in batch], [prompt for _, prompt in batch], 0, 0.0)
-            asked.tokens = sum(tokens_guessed(one) + self._given.max_new_tokens for one in asked.prompts)
-            asked.cost = sum(
-                self._given.cost(tokens_guessed(one), self._given.max_new_tokens) or 0.0 for one in asked.prompts
-            )
-            if not self._affordable(asked):
-                return False
-            self._running[pool.submit(self._generator.complete, asked.prompts)] = asked
-        return self._summary.ended == "complete"
-
-    def _affordable(self, asked: _Asked) -> bool:
-        """Whether the caps hold even if everything under way and this batch cost the most they can."""
-        given, running = self._given, self._running.values()
-        spent = self._summary.tokens_in + self._summary.tokens_out + self._unknown_tokens
-        tokens = spent + sum(one.tokens for one in running) + asked.tokens
-        cost = (self._summary.cost or 0.0) + sum(one.cost for one in running) + asked.cost
-        if given.cap_requests is not None and self._generator.requests >= given.cap_requests:
-            self._end("capped", f"The cap of {given.cap_requests} requests is reached.")
-        elif given.cap_tokens is not None and tokens > given.cap_tokens:
-            self._end("capped", f"The cap of {given.cap_tokens} tokens would be passed.")
-        elif given.cap_cost is not None and cost > given.cap_cost:
-            self._end("capped", f"The cap of {given.cap_cost:g} US dollars would be passed.")
-        return self._summary.ended == "complete"
-
-    def _end(self, ended: Ended, reason: str) -> None:
-        if self._summary.ended == "complete":
-            self._summary.ended, self._summary.reason = ended, reason
-
-    def _take_in(self, *, timeout: float | None) -> None:
-        finished, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in finished:
-            asked = self._running.pop(future)
-            try:
-                outcomes = future.result()
-            except GenerationError as error:
-                self._end("stopped", str(error))
-                self._generator.stop()
-                continue
-            for key, prompt, outcome in zip(asked.keys, asked.prompts, outcomes, strict=True):
-                self._take(key, prompt, outcome)
-
-    def _take(self, key: int, prompt: Prompt, outcome: Outcome) -> None:
-        self._summary.repeats += max(0, outcome.attempts - 1)
-        if outcome.result is None:
-            given = self._given.cap_requests
-            if given is not None and self._generator.requests >= given:
-                self._end("capped", f"The cap of {given} requests is reached.")
-            return
-        self._count_tokens(prompt, outcome.result)
-        flags = self._flags(outcome.result)
-        if not store(self._system, key, prompt, outcome, flags, self._record(outcome)):
-            self._summary.known += 1
-            self._summary.left -= 1
-            return
-        self._count(prompt, outcome, flags)
-
-    def _flags(self, result: Completion | Failure) -> tuple[str, ...]:
-        if isinstance(result, Failure):
-            return ()
-        return flags_of(result, limit=self._given.max_new_tokens, language=self._given.language)
-
-    def _record(self, outcome: Outcome) -> dict[str, Any]:
-        """What was asked beside what came back: servers accept more than they do."""
-        asked = {**self._generator.asked, "history": self._given.history}
-        came_back: dict[str, Any] = {}
-        if isinstance(outcome.result, Completion):
-            came_back = {
-                "finish_reason": outcome.result.finish_reason,
-                "model": outcome.result.model,
-                "fingerprint": outcome.result.fingerprint,
-                "not_accepted": list(outcome.adapted),
-            }
-            cost = self._given.cost(outcome.result.tokens_in, outcome.result.tokens_out)
-            return {"asked": asked, "came_back": came_back, "cost": cost}
-        return {"asked": asked, "came_back": came_back, "cost": None}
-
-    def _count(self, prompt: Prompt, outcome: Outcome, flags: Sequence[str]) -> None:
-        summary, result = self._summary, outcome.result
-        summary.left -= 1
-        summary.cases[f"case {prompt.case.number}, {prompt.case.recommendation}"] += 1
-        if isinstance(result, Failure):
-            summary.failed += 1
-            summary.failures[result.kind] += 1
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row >= self._given.give_up_after:
-                self._end("stopped", f"{self._failures_in_a_row} turns in a row failed, the last with {result.kind}.")
-            return
-        assert isinstance(result, Completion)
-        self._failures_in_a_row = 0
-        summary.answered += "empty" not in flags
-        summary.empty += "empty" in flags
-        summary.flags.update(flags)
-        summary.adapted = sorted({*summary.adapted, *outcome.adapted})
-
-    def _count_tokens(self, prompt: Prompt, result: Completion | Failure) -> None:
-        """Count what was spent, also on an answer that someone else's had made superfluous."""
-        if isinstance(result, Failure):
-            return
-        summary = self._summary
-        summary.tokens_in += result.tokens_in or 0
-        summary.tokens_out += result.tokens_out or 0
-        if result.tokens_in is None or result.tokens_out is None:
-            summary.answers_without_token_counts += 1
-            self._unknown_tokens += tokens_guessed(prompt) + len(result.text) // 3
-        cost = self._given.cost(result.tokens_in, result.tokens_out)
-        if cost is not None:
-            summary.cost = (summary.cost or 0.0) + cost
-
-    def _tell(self) -> None:
-        if self._progress is not None:
-            summary = self._summary
-            message = f"{summary.answered} answered"
-            message += f", {summary.empty} empty" if summary.empty else ""
-            message += f", {summary.failed} failed" if summary.failed else ""
-            message += f", {summary.repeats} repeats" if summary.repeats else ""
-            self._progress(summary.turns - summary.left, summary.turns, message)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -23,6 +23,8 @@ from annotation import models
 from annotation.corpora import Columns, CorpusError, open_corpus
 from annotation.corpora import dialogue as records
 from annotation.corpora.opening import Corpus, Format
+from annotation.workflow.flagging import flags_of_imported
+from annotation.workflow.import_report import ImportReport
 from annotation.workflow.insertion import insert_rows
 from annotation.workflow.joining import Place, place_responses
 from annotation.workflow.systems import Systems
@@ -31,70 +33,9 @@ OnBadRow = Literal["skip", "abort"]
 Progress = Callable[[int], None]
 
 ROWS_PER_TRANSACTION: Final = 1000
-KEPT_PROBLEMS: Final = 1000
 _ATTEMPTS: Final = 4
 _TITLES: Final = {"redial": "ReDial", "inspired": "INSPIRED", "crsarena": "CRSArena-Dial", "redial70": "ReDial (70)"}
 _SLUG: Final = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-
-
-@dataclass(slots=True)
-class ImportReport:
-    """What one import did. A row is a message of the source, a line of responses, a label or the ratings of one row."""
-
-    file: str
-    kind: str
-    format: str
-    dataset: str
-    sha256: str
-    rows: int = 0
-    kept: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    conflicts: int = 0
-    aborted: bool = False
-    seconds: float = 0.0
-    created: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    note_count: int = 0
-    run_id: int | None = None
-
-    @property
-    def rows_per_second(self) -> float:
-        """Rows read per second of the whole import, checks included."""
-        return self.rows / self.seconds if self.seconds else 0.0
-
-    def problem(self, file: str, line: int, reason: str, *, conflict: bool = False) -> None:
-        """Count a row that was not taken and keep its story (the first thousand)."""
-        if conflict:
-            self.conflicts += 1
-        else:
-            self.skipped += 1
-        self.reasons[re.sub(r"\d+", "#", reason)[:120]] += 1
-        if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append({"file": file, "line": line, "reason": reason})
-
-    def note(self, text: str) -> None:
-        """Keep something worth knowing about a row that was taken."""
-        self.note_count += 1
-        if len(self.notes) < KEPT_PROBLEMS:
-            self.notes.append(text)
-
-    def counts(self) -> dict[str, Any]:
-        """The numbers, as an `ImportRun` stores them."""
-        return {
-            "rows": self.rows,
-            "kept": self.kept,
-            "unchanged": self.unchanged,
-            "skipped": self.skipped,
-            "conflicts": self.conflicts,
-            "aborted": self.aborted,
-            "notes": self.note_count,
-            "seconds": round(self.seconds, 3),
-            "created": dict(self.created),
-            "reasons": dict(self.reasons.most_common(50)),
-        }
 
 
 def import_dialogues(
@@ -358,7 +299,7 @@ def _create(
     turn_of = dict(models.Turn.objects.filter(dialogue__in=row_of.values()).values_list("user_utterance_id", "pk"))
     insert_rows(
         models.Response,
-        ("turn_id", "system_id", "text_id", "shown", "raw", "source"),
+        ("turn_id", "system_id", "text_id", "shown", "raw", "source", "flags"),
         (
             (
                 turn_of[user],
@@ -367,6 +308,7 @@ def _create(
                 reply.shown,
                 reply.raw,
                 {"file": d.file, "line": d.line},
+                flags_of_imported(reply.raw) if d.recommender else [],
             )
             for _, user, reply, d in pairs
         ),
@@ -412,7 +354,9 @@ def _save_responses(
             systems.named(response.system)
         try:
             with transaction.atomic():
-                report.created.update(_create_responses(outcome.fresh, systems))
+                created, flags = _create_responses(outcome.fresh, systems)
+            report.created.update(created)
+            report.flags.update(flags)
             break
         except IntegrityError:
             if attempt == _ATTEMPTS - 1:
@@ -456,7 +400,10 @@ def _sort_out(placed: Sequence[tuple[records.Response, Place]], systems: Systems
     return outcome
 
 
-def _create_responses(fresh: Sequence[tuple[records.Response, Place]], systems: Systems) -> Counter[str]:
+def _create_responses(
+    fresh: Sequence[tuple[records.Response, Place]], systems: Systems
+) -> tuple[Counter[str], Counter[str]]:
+    flags = [flags_of_imported(response.raw) for response, _ in fresh]
     text_of = _save_texts(response.plain for response, _ in fresh)
     turn_of: dict[int, int] = dict(
         models.Turn.objects.filter(user_utterance__in=[p.user_utterance for _, p in fresh]).values_list(
@@ -475,7 +422,7 @@ def _create_responses(fresh: Sequence[tuple[records.Response, Place]], systems: 
     )
     insert_rows(
         models.Response,
-        ("turn_id", "system_id", "text_id", "shown", "raw", "source"),
+        ("turn_id", "system_id", "text_id", "shown", "raw", "source", "flags"),
         (
             (
                 turn_of[place.user_utterance],
@@ -484,8 +431,10 @@ def _create_responses(fresh: Sequence[tuple[records.Response, Place]], systems: 
                 response.shown,
                 response.raw,
                 {"file": response.file, "line": response.line, **response.extra},
+                found,
             )
-            for response, place in fresh
+            for (response, place), found in zip(fresh, flags, strict=True)
         ),
     )
-    return Counter({key: count for key, count in (("responses", len(fresh)), ("turns", len(new_turns))) if count})
+    created = Counter({key: count for key, count in (("responses", len(fresh)), ("turns", len(new_turns))) if count})
+    return created, Counter(flag for found in flags for flag in found)

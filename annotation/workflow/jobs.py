@@ -39,6 +39,10 @@ class LeaseLost(Exception):  # noqa: N818 - a fact, no error
     """Someone else holds the job now; whatever this worker still does must not be recorded."""
 
 
+class GivesWay(Exception):  # noqa: N818 - a courtesy, no error
+    """The step has done its turn and goes on later, from where its row says, so that other work comes between."""
+
+
 def database_away(error: Exception) -> bool:
     """Whether an error means that the connection is gone, and not that the work cannot be done.
 
@@ -71,7 +75,7 @@ def note(job: Job) -> str:
     if job.state == Job.RUNNING:
         share = f"{100 * job.done / job.total:.0f} % " if job.total else ""
         return f"{share}{job.message}".strip() or "running"
-    return job.state
+    return job.message if job.state == Job.DONE and job.message else job.state
 
 
 def request_cancel(job: Job) -> bool:
@@ -113,21 +117,37 @@ def release(job: Job, *, worker: str) -> None:
 
 
 def finish(
-    job: Job, *, worker: str, state: str, result: dict[str, Any] | None = None, error: str = "", message: str = ""
+    job: Job,
+    *,
+    worker: str,
+    state: str,
+    result: dict[str, Any] | None = None,
+    error: str = "",
+    message: str = "",
+    whole: bool = True,
 ) -> bool:
-    """End a job, if this worker still holds it."""
+    """End a job, if this worker still holds it. Without a result, what its row holds already stays.
+
+    `whole=False`: done, though not all that was begun; the bar stays where it is.
+    """
     return bool(
         Job.objects.filter(pk=job.pk, worker=worker, state=Job.RUNNING).update(
             state=state,
-            result=result or {},
             error=error[:4000],
             message=message[:200],
             finished_at=timezone.now(),
             lease_until=None,
+            **({} if result is None else {"result": result}),
             # A step tells what it begins: at the end all of it is done.
-            **({"done": Greatest("done", "total")} if state == Job.DONE else {}),
+            **({"done": Greatest("done", "total")} if state == Job.DONE and whole else {}),
         )
     )
+
+
+def give_way(job: Job, *, worker: str) -> bool:
+    """Let go of a running job: whoever looks at it next may go on. It was no try in vain, so tries count anew."""
+    mine = Job.objects.filter(pk=job.pk, worker=worker, state=Job.RUNNING)
+    return bool(mine.update(worker="", lease_until=timezone.now(), attempts=0))
 
 
 @contextmanager
@@ -302,7 +322,10 @@ def give_up() -> int:
     worn = Job.objects.filter(
         attempts__gte=MAX_ATTEMPTS, state__in=[Job.QUEUED, Job.RUNNING], chunks__isnull=True
     ).filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
-    error = f"Tried {MAX_ATTEMPTS} times; each time the worker stopped without a word (out of memory, killed?)."
+    error = (
+        f"Tried {MAX_ATTEMPTS} times; each time the worker stopped without a word (out of memory, killed, or longer at "
+        "work than ATTUNE_TASK_TIME_LIMIT allows?)."
+    )
     count = worn.update(state=Job.FAILED, error=error, finished_at=now)
     broken = Job.objects.filter(
         state=Job.RUNNING,

@@ -18,6 +18,14 @@ from annotation.corpora.dialogue import Response, repair_quotes
 
 _YEAR: Final = re.compile(r"\(\d{4}\)")
 _NOT_WORD: Final = re.compile(r"[\W_]+")
+_FILES: Final = {
+    "redial": "the file with the dialogues of redial (redial_dataset.zip)",
+    "inspired": "the files with the dialogues of inspired (train.tsv, dev.tsv, test.tsv)",
+    "redial70": "the file with the dialogues of redial70 (redial70_dialogues.jsonl)",
+    "crsarena": "the file with the dialogues of crsarena (crsarena_dialogues.jsonl.gz)",
+}
+"""Published data sets, by the names that response files give them."""
+
 _PLACEHOLDER: Final = re.compile(r"\[MOVIE_[A-Z_]+\d*\]")
 
 
@@ -96,8 +104,17 @@ def _dialogues(responses: Sequence[Response], dataset: models.Dataset | None) ->
             result[named, source_id] = f"dialogue {source_id} is in several data sets ({', '.join(held)}); name one"
         else:
             where = f"data set {dataset.name}" if dataset is not None else "any data set"
-            result[named, source_id] = f"dialogue {source_id} is not in {where}; import its dialogues first"
+            wanted = dataset.name if dataset is not None else named
+            result[named, source_id] = f"dialogue {source_id} is not in {where}; import {_file_of(wanted)} first"
     return result
+
+
+def _file_of(dataset: str) -> str:
+    """The file that holds the dialogues of a published data set, or the command for any other."""
+    name = f" of {dataset}" if dataset else ""
+    return _FILES.get(
+        dataset, f"the file with the dialogues{name} (import_dialogues FILE --dataset {dataset or 'NAME'})"
+    )
 
 
 def _spoken(dialogues: Iterable[int], *, texts: bool) -> dict[int, _Turns]:

@@ -25,7 +25,8 @@ from django.utils import timezone
 from annotation.corpora.dialogue import BadRow
 from annotation.corpora.labels import Given, LabelColumns, LabelFile, LabelFormat, open_labels
 from annotation.models import Campaign, Item, Judgment, Membership, Response, Role, Slot, Task, User
-from annotation.workflow.intake import ImportReport, OnBadRow, Progress, run_import
+from annotation.workflow.import_report import ImportReport
+from annotation.workflow.intake import OnBadRow, Progress, run_import
 from annotation.workflow.verification import settle
 from annotation.workflow.writers import writers_turn
 from evaluation.emotions import EMOTIONS

@@ -18,7 +18,8 @@ from django.db import connection
 from annotation.corpora import Columns, CorpusError
 from annotation.corpora.labels import LabelColumns
 from annotation.models import Campaign
-from annotation.workflow.intake import ImportReport, import_dialogues, import_responses
+from annotation.workflow.import_report import ImportReport
+from annotation.workflow.intake import import_dialogues, import_responses
 from annotation.workflow.jobs import ProgressCallback
 from annotation.workflow.label_intake import import_labels
 from annotation.workflow.prelabel import WRITER_PAUSE
@@ -89,7 +90,9 @@ def import_upload(given: Mapping[str, Any], progress: ProgressCallback) -> dict[
             default_storage.delete(given["upload"])
             raise
     default_storage.delete(given["upload"])
-    return {**report.counts(), "problems": report.problems[:50]}
+    conspicuous = ", ".join(f"{count:,} {flag}" for flag, count in report.flags.most_common())
+    told = {"conspicuous": conspicuous} if conspicuous else {}
+    return {**report.counts(), **told, "problems": report.problems[:50]}
 
 
 def _imported(path: Path, given: Mapping[str, Any], progress: ProgressCallback) -> ImportReport:

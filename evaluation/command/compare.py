@@ -17,6 +17,7 @@ from evaluation.emotions import EMOTIONS
 from evaluation.files import read_table
 from evaluation.groups import GroupData, split_groups
 from evaluation.intervals import Estimate, round_significant
+from evaluation.metrics import refuse_gold
 from evaluation.patterns import CellDifference, compare_cells
 from evaluation.permutation import PERMUTATIONS
 
@@ -38,6 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> Answer:
     """Compute the answer."""
     options = chosen_options(parsed)
+    refuse_gold(options)
     sizes = {"replicates": parsed.replicates, "permutations": parsed.permutations, "seed": parsed.seed}
     groups = split_groups(read_table(parsed.file), options)
     comparisons: list[Comparison] = []
@@ -52,7 +54,7 @@ def run(parsed: argparse.Namespace) -> Answer:
                 cells = compare_cells(group, baseline, options, **sizes)
                 patterns.append({"dataset": dataset, "system": group.system, "cells": [_cell(one) for one in cells]})
     body = {
-        "options": options.to_json(),
+        "options": {name: value for name, value in options.to_json().items() if name != "gold"},
         **sizes,
         "comparisons": [_comparison(one) for one in comparisons],
         "patterns": patterns,
@@ -108,11 +110,17 @@ def _lines(body: Json) -> Iterator[str]:
             f"dialogues; order and letters rest on the labels of "
             + ("people, corrected" if one["basis"] == "human" else "the classifier")
         )
+        if one["left_out"]:
+            yield f"  left out, for they answered less than half of the turns: {', '.join(one['left_out'])}"
         for place, system in enumerate(one["systems"], start=1):
             name = system["system"] + (" (reference)" if system["system"] == one["reference"] else "")
             values = f"raw {statistic(system['raw']):<32} corrected {statistic(system['corrected']):<32}"
             yield f"  {place}. {name:<24} {values} {system['letters']}"
         yield from _pair_lines(one["pairs"])
+        notes = [
+            note for held in (*one["systems"], *one["pairs"]) for note in (held["corrected"] or {}).get("notes", ())
+        ]
+        yield from (f"  note on corrected values: {note}" for note in dict.fromkeys(notes))
     for one in body["patterns"]:
         yield f"{one['dataset'] or 'no dataset'} / {one['system']}: which emotion answers which, beside the reference"
         if not one["cells"]:

@@ -49,7 +49,7 @@ def number_text(value: float, kind: str = "number") -> str:
     if kind in ("count", "n", "integer"):
         return f"{round(value):,}".replace(",", "\u202f")
     if kind.startswith("percent"):
-        return f"{100 * value:.1f}"
+        return f"{100 * value:.1f}".replace("-", "\u2212")
     if kind in ("p", "p_value"):
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
     # A minus sign of its own length keeps columns aligned.

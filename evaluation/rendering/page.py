@@ -324,7 +324,7 @@ def _raised(marks: Sequence[str]) -> str:
 
 def _general(method: str) -> str:
     """Give how an interval was made without the numbers that differ from cell to cell."""
-    return re.sub(r"t\([\d.]+\)", "t(D-1)", method)
+    return re.sub(r", \d+ effective", "", re.sub(r"t\([\d.]+\)", "t(D-1)", method))
 
 
 def _whisker(value: float, low: float, high: float, span: tuple[float, float]) -> str:

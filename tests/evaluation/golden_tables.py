@@ -611,7 +611,7 @@ def paper_patterns() -> list[Row]:
 
 def _share_by_humans(frame: pd.DataFrame, user: str, response: str) -> Any:
     said = [given for felt, given in pairs_of(frame, "verified") if felt == user]
-    return Value(said.count(response) / len(said)) if said else Undefined()
+    return Value(said.count(response) / len(said), len(said)) if len(said) >= 5 else Undefined(("no_data", "few_turns"))
 
 
 def _gap_by_humans(dataset: str, system: str, user: str, response: str) -> Any:
@@ -621,7 +621,7 @@ def _gap_by_humans(dataset: str, system: str, user: str, response: str) -> Any:
     columns = ["user_verified", "response_verified", "response_verified_human"]
     felt = [row for row in known(*(both[name] for name in columns)) if row[0] == user]
     gaps = [(own == response) - (human == response) for _, own, human in felt]
-    return Value(sum(gaps) / len(gaps)) if gaps else Undefined()
+    return Value(sum(gaps) / len(gaps), len(gaps)) if len(gaps) >= 5 else Undefined(("no_data", "few_turns"))
 
 
 def patterns() -> list[Row]:

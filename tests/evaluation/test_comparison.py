@@ -12,7 +12,7 @@ from scipy import stats
 from evaluation.comparison import common_turns, compare_systems, detectable_difference
 from evaluation.emotions import EMOTIONS
 from evaluation.groups import MetricOptions, split_groups
-from evaluation.patterns import compare_cells
+from evaluation.patterns import compare_cells, corrected_shares
 from evaluation.permutation import permutation_p, sign_flip_p, sign_flips
 from evaluation.ranks import compact_letters, rank_chances
 
@@ -268,3 +268,43 @@ def test_a_pattern_is_corrected_by_what_people_heard():
     assert cell.corrected.interval[0] < share < cell.corrected.interval[1]
     assert cell.difference_corrected.value < cell.difference.value - 0.2
     assert cell.difference.n == len(truth)
+
+
+def test_draws_for_each_system_apart_leave_order_and_letters_to_the_classifier():
+    table = human(corpus(60, {"a": 0.3, "b": 0.8}), "b", 60)
+    table.loc[table["system"] == "b", "inclusion_probability"] = 0.45
+    for measure, found in comparisons(table).items():
+        assert found.basis == "classifier", measure
+        values = [one.value for one in found.values]
+        assert values == sorted(values, reverse=True)
+        assert found.pairs[0].detectable is not None
+
+
+def test_a_pattern_of_a_handful_of_verified_turns_is_not_corrected():
+    table = corpus(60, {"a": 0.3, "reference": 0.0})
+    joyful = np.flatnonzero((table["system"] == "a") & (table["user_label"] == "joy"))
+    for verified, reason in ((4, "few_turns"), (30, None)):
+        part = table.assign(user_verified=None, response_verified=None, inclusion_probability=np.nan)
+        rows = joyful[:verified]
+        part.loc[rows, "user_verified"] = table.loc[rows, "user_label"]
+        part.loc[rows, "response_verified"] = table.loc[rows, "response_label"]
+        part.loc[rows, "inclusion_probability"] = 0.5
+        system, _ = split_groups(part, MetricOptions())
+        joy, neutral = EMOTIONS.index("joy"), EMOTIONS.index("neutral")
+        found = corrected_shares(system, MetricOptions(), replicates=50)[joy, neutral]
+        assert (found.n, found.reason) == (verified, reason)
+    assert "lambda = 0 because n = 30 < 100" in found.notes
+    assert "Wilson" in found.method
+
+
+def test_the_difference_of_a_system_and_its_copy_has_no_detectable_difference():
+    table = corpus(40, {"a": 0.5})
+    (pair,) = comparisons(pd.concat([table, table.assign(system="b")]))["exact"].pairs
+    assert pair.detectable is None
+
+
+def test_a_corrected_macro_f1_of_few_labels_says_that_it_covers_less():
+    table = human(corpus(120, {"a": 0.6, "b": 0.6}), "b", 60)
+    table["reference_verified"] = table["reference_label"].where(table["dialogue"] < 60)
+    (pair,) = comparisons(table)["macro_f1"].pairs
+    assert any(note.startswith("n < 600") for note in pair.corrected.notes)

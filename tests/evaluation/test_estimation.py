@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluation.design import draw_design
@@ -16,6 +17,7 @@ from evaluation.estimation import (
     stratified_mean,
 )
 from evaluation.intervals import cluster_weights, wilson
+from evaluation.sampling import draw
 from tests.evaluation.reference import cases
 
 ESTIMATION = cases("estimation")
@@ -302,3 +304,27 @@ def test_a_large_stratum_without_a_hit_still_counts_as_unsure():
     careful = human_mean(y, design, bounds=(0.0, 1.0), rare=True)
     assert plain.se < 0.002
     assert careful.interval[1] - careful.value > 0.02
+
+
+# --- strata the draw did not use -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("design", ["simple", "proportional", "half", "uncertainty"])
+def test_strata_count_in_the_variance_only_where_the_draw_used_them(design, known):
+    rng = np.random.default_rng(11)
+    frame = pd.DataFrame({"id": np.arange(1000), "stratum": rng.choice(list("abc"), 1000, p=[0.61, 0.3, 0.09])})
+    frame["uncertainty"] = rng.uniform(0.1, 1, 1000)
+    drawn = draw(frame, 200, design, 3)
+    rows, chance, strata = (drawn[name].to_numpy() for name in ("id", "inclusion_probability", "stratum"))
+    found = draw_design(
+        rows,
+        population=1000,
+        inclusion=chance,
+        strata=strata,
+        drawn_inclusion=chance,
+        drawn_strata=strata,
+        frame_dialogues=np.arange(1000),
+        frame_strata=frame["stratum"].to_numpy(dtype=object) if known else None,
+    )
+    assert (found.strata is not None) == (design in ("proportional", "half"))

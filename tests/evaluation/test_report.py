@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from evaluation.emotions import EMOTIONS
+from evaluation.groups import MetricOptions
 from evaluation.intervals import Estimate
 from evaluation.rendering import latex, page, sheets
 from evaluation.rendering.notes import Footnotes
@@ -624,3 +625,18 @@ def test_a_system_with_next_to_no_answers_is_named_in_section_nine():
     (warning,) = [words for words in section.warnings if words.startswith("Left out")]
     assert warning.startswith("Left out in ReDial")
     assert warning.count(": c.") == 1
+
+
+def test_ratings_without_a_data_set_are_read():
+    table = turns(verified=True).drop(columns="dataset")
+    report = build_report(ReportTables(table, ratings=ratings().drop(columns="dataset")), SETTINGS)
+    assert report.table("patterns").rows is not None
+
+
+def test_captions_name_the_options_they_depend_on():
+    options = MetricOptions(flatness_classes="observed", f1_truth="user", entropy_correction="miller_madow")
+    report = build_report(ReportTables(turns()), replace(SETTINGS, options=options))
+    measures = {row["measure"] for row in report.table("headline").rows}
+    assert {"Macro-F1 against the user utterance", "Entropy H, bits, Miller-Madow"} <= measures
+    assert report.table("flatness").caption.startswith("H over log2 of the number of labels observed")
+    assert "of the user utterance of the same turn" in next(s.caption for s in report.sections if s.id == "f1")

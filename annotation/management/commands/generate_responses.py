@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from annotation.inference.generator import GenerationError
 from annotation.inference.parameters import GenerationParameters
 from annotation.inference.systems import RegistryError, registry
-from annotation.workflow.generate import GenerationSummary, generate_responses, operator_of_settings
+from annotation.workflow.generate import generate_responses, operator_of_settings
+from annotation.workflow.published import check_reason
+from annotation.workflow.totals import GenerationSummary
+
+REFUSED, STOPPED, NOTHING, FAILED, CAPPED, INTERRUPTED = 1, 2, 3, 4, 5, 130
+"""Exit statuses beside 0, everything answered (docs/generation.md): refused before anything was asked, stopped early,
+nothing answered, some turns failed, stopped at the cap, interrupted."""
+
+_WORDS: Final = {
+    STOPPED: "It had to stop early.",
+    NOTHING: "Nothing was answered.",
+    FAILED: "Some turns failed; run again to ask them once more.",
+    CAPPED: "It stopped at the cap; run again, with a new cap, to go on.",
+    INTERRUPTED: "Interrupted; what came is stored. Run again to go on.",
+}
+
+
+def status_of(summary: GenerationSummary) -> int:
+    """Give the exit status that says how a run ended."""
+    if summary.ended in ("complete", "dry run"):
+        return NOTHING if summary.nothing_answered else FAILED if summary.failed else 0
+    if summary.ended == "interrupted":
+        return INTERRUPTED
+    return NOTHING if summary.nothing_answered else CAPPED if summary.ended == "capped" else STOPPED
 
 
 class Command(BaseCommand):
@@ -37,6 +63,12 @@ class Command(BaseCommand):
         who.add_argument("--local", dest="model_folder", help="The folder of a local model, in place of an endpoint.")
         who.add_argument("--device", help="Of a local model: auto, cpu, cuda.")
         who.add_argument("--batch-size", type=int)
+        who.add_argument(
+            "--as-is",
+            default="",
+            metavar="REASON",
+            help="Why another model's name may stand under a published system; kept with every answer.",
+        )
         how = parser.add_argument_group("how it is asked")
         how.add_argument("--template")
         how.add_argument("--history", type=int, help="Earlier utterances shown; 0 as in the paper, -1 all.")
@@ -57,7 +89,7 @@ class Command(BaseCommand):
         pace.add_argument("--cap-tokens", type=int)
         pace.add_argument("--cap-cost", type=float)
         pace.add_argument("--dry-run", action="store_true", default=None, help="Show prompts and counts, ask nothing.")
-        pace.add_argument("--examples", type=int, help="Prompts shown by a dry run.")
+        pace.add_argument("--examples", type=int, help="Prompts of each case that a dry run shows.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["list"]:
@@ -70,21 +102,48 @@ class Command(BaseCommand):
         if "model_folder" in given:
             given["backend"] = "local"
         try:
-            summary = generate_responses(
-                system=options["system"],
-                parameters=GenerationParameters.from_mapping(given),
-                progress=self._progress,
-                operator=operator_of_settings(at_the_console=True),
-            )
+            with self._interruptible():
+                summary = generate_responses(
+                    system=options["system"],
+                    parameters=GenerationParameters.from_mapping(given),
+                    progress=self._progress,
+                    operator=operator_of_settings(at_the_console=True),
+                    as_is=check_reason(options["as_is"]),
+                )
         except GenerationError as error:
-            raise CommandError(str(error)) from None
+            raise CommandError(str(error), returncode=REFUSED) from None
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted before anything was asked.", returncode=INTERRUPTED) from None
         self._show(summary)
-        if summary.ended == "stopped":
-            raise CommandError(summary.reason, returncode=2)
+        if status := status_of(summary):
+            raise CommandError(_WORDS[status], returncode=status)
 
     _told = 0.0
+    _interrupted = False
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Hear Ctrl-C between two answers, never in the midst of storing one; a second one is not waited for."""
+
+        def hear(number: int, frame: Any) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            self.stderr.write("Stopping; waiting for what is under way (Ctrl-C again: do not wait) …")
+
+        try:
+            before = signal.signal(signal.SIGINT, hear)
+        except ValueError:  # not the main thread: a test, or a program that calls this command
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _progress(self, done: int, total: int, message: str) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
         now = time.monotonic()
         if now - self._told > 5:
             self._told = now
@@ -92,12 +151,14 @@ class Command(BaseCommand):
 
     def _show(self, summary: GenerationSummary) -> None:
         for example in summary.examples:
-            self.stdout.write(f"--- turn {example['turn']}, prompt {example['digest'][:12]}")
+            self.stdout.write(f"--- {example['case']}: turn {example['turn']}, prompt {example['digest'][:12]}")
             for message in example["messages"]:
                 self.stdout.write(f"[{message['role']}]\n{message['content']}")
         for title, counts in (("cases", summary.cases), ("flags", summary.flags), ("failures", summary.failures)):
             if counts:
                 self.stdout.write(f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
+        for warning in summary.warnings:
+            self.stdout.write(f"warning: {warning}")
         if summary.adapted:
             self.stdout.write(f"not accepted by the endpoint, so left out: {', '.join(summary.adapted)}")
         if summary.answers_without_token_counts:

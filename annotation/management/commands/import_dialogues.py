@@ -11,14 +11,21 @@ from django.core.management.base import BaseCommand, CommandError
 from annotation.corpora import Columns, CorpusError
 from annotation.corpora.opening import FORMATS
 from annotation.corpora.table import COLUMN_PARTS
-from annotation.workflow.intake import ImportReport, import_dialogues
+from annotation.workflow.import_report import ImportReport, shape_of
+from annotation.workflow.intake import import_dialogues
+from annotation.workflow.predictions import UNUSABLE_FLAGS
+
+EXAMPLES = 3
+"""Rows shown for each reason; the import record has them all (the first thousand)."""
+
+LEFT_OUT = "Responses flagged error_text or empty are counted and shown, and left out of the numbers."
 
 
 class Command(BaseCommand):
     help = "Import dialogues: ReDial (JSONL, .gz, zip), INSPIRED (TSV), chats (JSONL), or any table with --columns."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path)
+        parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
         parser.add_argument("--dataset", default="", help="name of the data set; default: what the format says")
         parser.add_argument("--format", default="auto", choices=["auto", *FORMATS])
         parser.add_argument("--split", default="", help="train, valid, test…; default: what the file's name says")
@@ -36,22 +43,26 @@ class Command(BaseCommand):
             columns = Columns.parse(options["columns"] or [])
         except CorpusError as error:
             raise CommandError(str(error)) from error
-        dataset = options["dataset"] or _default_dataset(options["file"], options["format"], columns)
-        try:
-            report = import_dialogues(
-                options["file"],
-                dataset=dataset,
-                split=options["split"],
-                format=options["format"],
-                columns=columns,
-                on_bad_row="abort" if options["strict"] else "skip",
-                pause=options["pause"],
-            )
-        except CorpusError as error:
-            raise CommandError(str(error)) from error
-        self.stdout.write(describe(report))
-        if report.aborted:
-            raise CommandError("Nothing was imported: --strict, and the rows above are bad.")
+        failed = []
+        for path in options["files"]:
+            try:
+                report = import_dialogues(
+                    path,
+                    dataset=options["dataset"] or _default_dataset(path, options["format"], columns),
+                    split=options["split"],
+                    format=options["format"],
+                    columns=columns,
+                    on_bad_row="abort" if options["strict"] else "skip",
+                    pause=options["pause"],
+                )
+            except CorpusError as error:
+                failed.append(str(error))
+                continue
+            self.stdout.write(describe(report))
+            if report.aborted:
+                failed.append(f"{path.name}: nothing was imported: --strict, and the rows above are bad.")
+        if failed:
+            raise CommandError("\n".join(failed))
 
 
 def _default_dataset(path: Path, format: str, columns: Columns | None) -> str:
@@ -59,12 +70,9 @@ def _default_dataset(path: Path, format: str, columns: Columns | None) -> str:
 
     if columns is not None or format in ("table", "chats"):
         raise CommandError("Name the data set with --dataset.")
-    try:
-        known = format if format != "auto" else sniff(path)
-    except CorpusError as error:
-        raise CommandError(str(error)) from error
+    known = format if format != "auto" else sniff(path)
     if known not in ("redial", "inspired"):
-        raise CommandError(f"{path.name} is read as {known}; name the data set with --dataset.")
+        raise CorpusError(f"{path.name} is read as {known}; name the data set with --dataset.")
     return known
 
 
@@ -79,10 +87,15 @@ def describe(report: ImportReport) -> str:
         f"conflicts {report.conflicts:,}",
         f"  created: {made}",
     ]
-    lines += [f"  not taken, {count:,} x: {reason}" for reason, count in report.reasons.most_common(10)]
-    lines += [f"    {p['file']}, line {p['line']}: {p['reason']}" for p in report.problems[:20]]
-    if len(report.problems) > 20:
-        lines.append(f"    … the import record {report.run_id} lists {len(report.problems):,}")
+    if report.flags:
+        found = ", ".join(f"{count:,} {flag}" for flag, count in report.flags.most_common())
+        lines.append(f"  conspicuous: {found}" + (f". {LEFT_OUT}" if UNUSABLE_FLAGS & {*report.flags} else ""))
+    for reason, count in report.reasons.most_common(10):
+        lines.append(f"  not taken, {count:,} x: {reason}")
+        alike = [p for p in report.problems if shape_of(p["reason"]) == reason]
+        lines += [f"    {p['file']}, line {p['line']}: {p['reason']}" for p in alike[:EXAMPLES]]
+    if len(report.problems) > EXAMPLES:
+        lines.append(f"    the import record {report.run_id} lists {len(report.problems):,}")
     lines += [f"  note: {note}" for note in report.notes[:10]]
     if report.note_count > 10:
         lines.append(f"  … {report.note_count:,} notes in all")

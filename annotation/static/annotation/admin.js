@@ -10,7 +10,7 @@
     const job = await reply.json();
     const bar = row.querySelector("progress");
     bar.max = job.total || 1;
-    bar.value = job.state === "done" ? bar.max : job.done;
+    bar.value = job.state === "done" && !job.total ? bar.max : job.done;
     row.querySelector(".job-note").textContent = job.note;
     const ended = ACTIVE.has(row.dataset.state) && !ACTIVE.has(job.state);
     row.dataset.state = job.state;

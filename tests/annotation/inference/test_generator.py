@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from annotation.inference.answers import Completion, Flag, Outcome, flags_of, other_language, storable
+from annotation.inference.causal import CausalModel
 from annotation.inference.endpoints import Endpoint
 from annotation.inference.generator import (
     CapReachedError,
@@ -76,12 +77,32 @@ def test_not_one_request_is_made_beyond_the_cap() -> None:
 
 
 def test_a_pause_holds_the_next_request_back() -> None:
-    now = 100.0
-    pace = Pace(clock=lambda: now)
+    pace = Pace()
     pace.pause(0.2)
     began = time.monotonic()
     pace.take()
     assert time.monotonic() - began >= 0.19
+
+
+def test_a_pause_that_comes_meanwhile_holds_those_back_too_who_were_waiting_already() -> None:
+    pace = Pace(per_minute=600)  # one every 100 ms
+    pace.take()
+    starts: list[float] = []
+
+    def ask() -> None:
+        pace.take()
+        starts.append(time.monotonic())
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.02)
+    paused = time.monotonic()
+    pace.pause(0.5)
+    for thread in threads:
+        thread.join()
+    assert min(starts) - paused >= 0.49
+    assert max(starts) - min(starts) >= 0.19  # and the spacing holds after it
 
 
 def test_a_stopped_run_asks_nothing_more_and_wakes_who_waits() -> None:
@@ -140,10 +161,30 @@ def test_what_came_back_is_looked_at(text: str, flags: tuple[Flag, ...]) -> None
     assert flags_of(Completion(text, "stop"), limit=128) == flags
 
 
-def test_an_answer_is_truncated_when_the_server_says_so_and_when_it_fills_the_limit() -> None:
-    assert flags_of(Completion("It is a", "length"), limit=128) == ("truncated",)
-    assert flags_of(Completion("It is a", "stop", tokens_out=128), limit=128) == ("truncated",)
-    assert flags_of(Completion("It is a", "stop", tokens_out=127), limit=128) == ()
+@pytest.mark.parametrize(
+    ("finish", "tokens", "flags"),
+    [
+        ("stop", 127, ()),
+        ("stop", 128, ()),  # a natural end, just where the limit is
+        ("stop", 402, ("limit_not_kept",)),
+        ("length", 128, ("truncated",)),
+        ("LENGTH", None, ("truncated",)),
+        ("max_tokens", 128, ("truncated",)),
+        ("model_length", 90, ("truncated",)),
+        ("length", 402, ("truncated", "limit_not_kept")),
+        ("content_filter", 3, ("refusal",)),
+        ("SAFETY", 3, ("refusal",)),
+        ("EOS_TOKEN", 3, ()),
+        ("abort", 3, ("unusual_end",)),
+        ("tool_calls", 3, ("unusual_end",)),
+        ("", 3, ("unusual_end",)),
+        ("", 128, ("truncated", "unusual_end")),
+    ],
+)
+def test_how_an_answer_ended_is_read_from_what_was_told(
+    finish: str, tokens: int | None, flags: tuple[Flag, ...]
+) -> None:
+    assert flags_of(Completion("It is a film", finish, tokens_out=tokens), limit=128) == flags
 
 
 def test_an_answer_ended_by_the_endpoints_filter_is_a_refusal() -> None:
@@ -268,10 +309,10 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(folder: Path, monkeypat
     local = LocalModel(str(folder), decoding=Decoding(max_new_tokens=4))
     whole = LocalModel._generate
 
-    def small(self: LocalModel, tokenizer: object, model: object, asked: list[Prompt]) -> list[Completion]:
+    def small(self: LocalModel, loaded: CausalModel, asked: list[Prompt]) -> list[Outcome]:
         if len(asked) > 2:
             raise torch.OutOfMemoryError
-        return whole(self, tokenizer, model, asked)
+        return whole(self, loaded, asked)
 
     asked = prompts(5)
     expected = texts(local.complete(asked))

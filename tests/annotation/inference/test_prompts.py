@@ -174,6 +174,31 @@ def test_an_own_template_is_found_by_its_folder_and_may_speak_to_the_system_firs
     assert template_names([tmp_path]) == ["appendix-a-1", "warm-1"]
 
 
+def test_a_byte_order_mark_is_no_word_of_a_template(tmp_path: Path) -> None:
+    write(tmp_path, "own", case1="a {user_input}", case2="{user_input} {recommendation}")
+    before = load_template("own", [tmp_path])
+    for name in ("case1", "case2"):
+        path = tmp_path / "own" / f"{name}.txt"
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (tmp_path / "own" / "template.toml").write_bytes(b'\xef\xbb\xbftitle = "Own"\n')
+    after = load_template("own", [tmp_path])
+    assert (after.version, after.case1, after.title) == (before.version, "a {user_input}", "Own")
+
+
+def test_a_blank_system_message_is_none(tmp_path: Path) -> None:
+    write(tmp_path, "own", case1="a {user_input}", case2="{user_input} {recommendation}")
+    before = load_template("own", [tmp_path]).version
+    (tmp_path / "own" / "system.txt").write_text(" \n\t\n", encoding="utf-8")
+    template = load_template("own", [tmp_path])
+    assert (template.system, template.version) == ("", before)
+    assert [message["role"] for message in render(template, turn(HELLO)).messages] == ["user"]
+
+
+def test_empty_brackets_are_no_year() -> None:
+    case = choose_case(turn(HELLO, reference=("Akira ()", "Akira (1988)", "Heat ( )")))
+    assert case.items == ("Akira", "Heat")
+
+
 def test_a_changed_word_is_another_version(tmp_path: Path) -> None:
     write(tmp_path, "own", case1="a {user_input}", case2="{user_input} {recommendation}")
     before = load_template("own", [tmp_path]).version
@@ -194,8 +219,8 @@ def test_the_version_of_the_papers_template_is_pinned() -> None:
         ("{user_input}", "{user_input}", "{recommendation} is missing"),
         ("{user_input} {recommendation}", "{user_input} {recommendation}", "{recommendation} is no placeholder"),
         ("{user_input.__class__}", "{user_input} {recommendation}", "is no placeholder"),
-        ("{user_input!r}", "{user_input} {recommendation}", "is no placeholder"),
-        ("{user_input:>9}", "{user_input} {recommendation}", "is no placeholder"),
+        ("{user_input!r}", "{user_input} {recommendation}", "write {user_input} alone"),
+        ("{user_input:>9}", "{user_input} {recommendation}", "write {user_input} alone"),
         ("{user_input} {}", "{user_input} {recommendation}", "is no placeholder"),
         ("{user_input} {", "{user_input} {recommendation}", "write a literal brace twice"),
         ("", "{user_input} {recommendation}", "case1.txt is missing or empty"),

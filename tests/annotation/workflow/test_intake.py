@@ -205,7 +205,11 @@ def test_an_answer_to_the_last_words_brings_their_turn(write: Write) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (answer(9, 1), "dialogue 9 is not in any data set; import its dialogues first"),
+        (
+            answer(9, 1),
+            "dialogue 9 is not in any data set; "
+            "import the file with the dialogues (import_dialogues FILE --dataset NAME) first",
+        ),
         (answer(1, 2), "turn 2 of dialogue 1 is the user's, no place for a response"),
         (answer(1, 9), "dialogue 1 has no turn 9 (it has 0 to 4)"),
         (answer(1, 1, reference_message_ids=[555]), "turn 1 of dialogue 1 holds message 101, the file says 555"),
@@ -383,7 +387,7 @@ def test_the_commands_say_what_was_taken_and_what_was_not(write: Write, capsys: 
     assert "test.jsonl (redial): 6 messages read" in printed
     assert "test.jsonl, line 2: not valid JSON" in printed
     assert "r.jsonl, line 2: dialogue 8 is not in any data set" in printed
-    with pytest.raises(CommandError, match="Nothing was imported"):
+    with pytest.raises(CommandError, match="nothing was imported"):
         call_command("import_dialogues", str(path), "--strict", skip_checks=True)
     with pytest.raises(CommandError, match="is empty"):
         call_command("import_dialogues", str(write("none.jsonl")), skip_checks=True)

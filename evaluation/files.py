@@ -21,8 +21,6 @@ import pandas as pd
 from evaluation.tables import TableError
 
 READABLE: Final = (".csv", ".tsv", ".parquet", ".jsonl")
-# a cell may hold a text of any length; the default limit is 128 kB
-csv.field_size_limit(2**31 - 1)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -60,6 +58,16 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 @contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let a cell be longer than 128 kB while a file is read; the limit is the whole process's, so it is put back."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+@contextmanager
 def _opened(file: Path) -> Iterator[TextIO]:
     """Open a text file, packed or not; a byte order mark is no part of it."""
     if file.suffix.lower() == ".gz":
@@ -71,7 +79,7 @@ def _opened(file: Path) -> Iterator[TextIO]:
 
 
 def _read_delimited(file: Path, separator: str) -> pd.DataFrame:
-    with _opened(file) as stream:
+    with _long_cells(), _opened(file) as stream:
         # strict: a quotation that is never closed would swallow the rest of the file
         lines = csv.reader(stream, delimiter=separator, strict=True)
         try:

@@ -89,7 +89,7 @@ class Endpoint:
         self._key = key
         self._decoding = decoding
         self._patience = patience
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
         self._stream = stream
         self._lock = threading.Lock()
         self._adapted: set[str] = set()
@@ -132,13 +132,13 @@ class Endpoint:
 
     @property
     def requests(self) -> int:
-        return self._pace.requests
+        return self.pace.requests
 
     def prepare(self) -> None:
         """Nothing to make ready: the address was checked when this was made."""
 
     def stop(self) -> None:
-        self._pace.stopped.set()
+        self.pace.stopped.set()
 
     def close(self) -> None:
         self._client.close()
@@ -151,7 +151,7 @@ class Endpoint:
         trouble = _Trouble(Failure("unreachable", "It was not asked."))
         try:
             while failed < self._patience.attempts and sent - failed < _MOST_CHANGES:
-                self._pace.take()
+                self.pace.take()
                 sent += 1
                 result = self._try_safely(prompt)
                 if isinstance(result, Completion):
@@ -180,8 +180,8 @@ class Endpoint:
         seconds = self._patience.wait(attempt, asked=asked)
         # Whatever the status: a server that says when to come back says it to all.
         if asked is not None or trouble.failure.kind == "rate_limited":
-            self._pace.pause(seconds)
-        self._pace.sleep(seconds)
+            self.pace.pause(seconds)
+        self.pace.sleep(seconds)
 
     def _try_safely(self, prompt: Prompt) -> Completion | _Trouble:
         """Ask once; whatever one odd answer brings about costs that answer, not the run."""

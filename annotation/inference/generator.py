@@ -58,6 +58,9 @@ class Generator(Protocol):
     concurrency: int
     """How many calls may run at once."""
 
+    pace: Pace
+    """Spaces and counts the requests; a run may put one of its own here before it asks."""
+
     @property
     def asked(self) -> dict[str, Any]:
         """What every request asks for, as a response keeps it: no key, no address beyond the host."""

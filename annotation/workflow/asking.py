@@ -26,7 +26,7 @@ from annotation.models import System
 from annotation.workflow.answers import store
 from annotation.workflow.jobs import LeaseLost
 from annotation.workflow.leases import Lease
-from annotation.workflow.ledger import Ledger, Meter, put_on_meter
+from annotation.workflow.ledger import Ledger, Meter, MeteredPace
 from annotation.workflow.totals import Ended, GenerationSummary, Totals
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Run:
         self._give_way_at = give_way_at
         self._as_is = as_is
         self._meter = Meter(ledger)
-        put_on_meter(generator, given.per_minute, self._meter)
+        generator.pace = MeteredPace(given.per_minute, self._meter)
         self._running: dict[Future[list[Outcome]], _Asked] = {}
         self._arrived: deque[tuple[int, Prompt, Outcome, _Share]] = deque()
         self._failures_in_a_row = 0

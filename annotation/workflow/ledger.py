@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from annotation.inference.generator import CapReachedError, Generator, Pace, StoppedError
+from annotation.inference.generator import CapReachedError, Pace, StoppedError
 from annotation.models import Job
 from annotation.workflow.totals import Totals
 
@@ -197,12 +197,3 @@ class MeteredPace(Pace):
         except (StoppedError, CapReachedError):
             self._meter.put_back()
             raise
-
-
-def put_on_meter(generator: Generator, per_minute: float | None, meter: Meter) -> None:
-    """Give a back end that has not asked yet a metered pace in place of the one it was made with."""
-    for name, value in list(vars(generator).items()):
-        if isinstance(value, Pace):
-            setattr(generator, name, MeteredPace(per_minute, meter))
-            return
-    raise TypeError(f"{type(generator).__name__} has no pace, so its requests cannot be counted.")

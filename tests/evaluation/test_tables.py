@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import unicodedata
@@ -298,3 +299,11 @@ def test_a_text_of_any_length_is_read(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
     file.write_text("item,note\n1," + "x" * 200_000 + "\n")
     assert read_table(file)["note"].str.len().tolist() == [200_000]
+
+
+def test_reading_a_long_cell_leaves_the_limit_of_the_process_as_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    file = tmp_path / "long.csv"
+    file.write_text("item,text\n1," + "x" * 200_000 + "\n")
+    assert len(read_table(file)["text"][0]) == 200_000
+    assert csv.field_size_limit() == before

@@ -20,6 +20,7 @@ from annotation.models import (
 )
 from annotation.workflow import intake, opening, prelabel
 from annotation.workflow.codebook import give_codebook
+from evaluation.emotions import EMOTIONS
 
 PEOPLE = [
     ("admin", "runs everything: the admin, reports", []),
@@ -31,6 +32,13 @@ PEOPLE = [
 CONSENT = """Your answers are stored with the time they took and exported under a pseudonym.
 You can see everything stored about you, and withdraw, under *My account*.
 Nothing here is graded; where you are unsure, say so in a comment."""
+
+
+def _design(turns: int) -> dict[str, Any]:
+    """Half proportional, half equal over the predicted labels, where each of them can have a turn."""
+    if turns < len(EMOTIONS):
+        return {"kind": "simple", "size": turns}
+    return {"kind": "half", "size": turns, "strata": ["user_label"]}
 
 
 class Command(BaseCommand):
@@ -75,7 +83,7 @@ class Command(BaseCommand):
             title="Demo campaign",
             classifier=classifier,
             mode=Campaign.BLIND,
-            design={"kind": "half", "size": turns, "strata": ["user_label"]},
+            design=_design(turns),
             seed=20261,
             verify_overlap=2,
             rate_overlap=2,

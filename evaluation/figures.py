@@ -329,7 +329,7 @@ def stacked(data: Data) -> Figure:
                         in_layout=False,
                     )
             left += widths
-        axes.set_yticks(range(len(names)), list(names))
+        axes.set_yticks(range(len(names)), [_fitting(name) for name in names])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)

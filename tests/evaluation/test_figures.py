@@ -191,12 +191,13 @@ def test_hostile_names_are_drawn_as_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", ["forest", "scatter"])
+@pytest.mark.parametrize("kind", ["forest", "scatter", "stacked"])
 def test_a_name_of_any_length_leaves_the_plot_its_room(kind: str) -> None:
     name = "a system with a name that goes on and on, " * 4 + "(ab)"
     cell = estimate(0.5)
     data: dict[str, Any] = {
         "forest": {"rows": [{"label": name, "estimate": cell, "group": "system"}] * 3, "x_title": "share", "zero": 0},
+        "stacked": {"panels": [{"title": "a", "categories": [name], "shares": [[1 / 7] * 7]}] * 2},
         "scatter": {"panels": [{"title": name, "points": [{"label": name, "x": cell, "y": cell}]}]},
     }[kind]
     canvas = getattr(figures, kind)(data)

@@ -90,7 +90,7 @@ FIRST_PRINTED_ROWS: Final = 160
 """How many rows of a table go on paper: a section without figures shows its first table whole."""
 
 STATUS: Final[Mapping[str, str]] = {
-    "unverified": "Unverified: every label here is the classifier's; no person has checked any of them.",
+    "unverified": "Unverified: every label here is the classifier's; none has been verified by people.",
     "partly verified": "Partly verified: some turns have human labels; corrected values rest on those.",
     "verified": "Verified: every turn has human labels.",
 }

@@ -111,10 +111,7 @@ def test_published_names_with_dots_are_taken(tab: Client) -> None:
 )
 def test_the_api_refuses_the_same(tab: Client, given: dict[str, Any], trouble: str) -> None:
     parameters = {"system": "mine", "base_url": "http://127.0.0.1:1/v1", "model": "tiny", **given}
-    try:
-        answer = tab.post("/api/jobs/", {"kind": "generate", "parameters": parameters}, content_type="application/json")
-    except ValueError:  # the test's own client cannot write this number
-        pytest.skip("no JSON of it")
+    answer = tab.post("/api/jobs/", {"kind": "generate", "parameters": parameters}, content_type="application/json")
     assert answer.status_code == 400
     assert trouble in answer.content.decode() or "Infinity" in answer.content.decode()
     assert not Job.objects.exists()

@@ -172,7 +172,7 @@ def test_from_two_annotators_to_a_report_that_recomputes_itself(
     expect(page.get_by_role("heading", name="Headline", exact=False).first).to_be_visible()
     body = page.locator("main").inner_text()
     assert "demo-warm" in body
-    assert "no person has checked" not in body
+    assert "none has been verified by people" not in body
     assert Axe().run(page).response["violations"] == []
 
     report = page.url.rstrip("/").rsplit("/", 1)[-1]
